@@ -1,0 +1,3 @@
+//! The `feedgate` binary.
+
+fn main() {}

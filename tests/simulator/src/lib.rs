@@ -1,0 +1,1 @@
+//! A seeded simulator of Azure Artifacts for tests, benches and the demo.
