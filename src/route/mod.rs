@@ -2,8 +2,32 @@
 //!
 //! Pure: no I/O, no clock, no configuration. A request that is not recognised is passed through as it is;
 //! one whose path escapes, double-encodes or is not UTF-8 is refused.
+//!
+//! The method is not asked: a route says what is addressed, and the handler decides what a GET, HEAD, PUT or
+//! DELETE of it means (a PUT to a packument's path is a publish). Nor is the `Accept` header, which chooses
+//! a representation of what is addressed.
+//!
+//! `path` takes the target apart and refuses what no grammar may see, `place` reads the prefix up to the feed, and
+//! one file for each grammar reads what follows: `npm`, `nuget`. `canonical` writes routes out again.
 
+mod canonical;
+mod npm;
+mod nuget;
+mod path;
+mod place;
+#[cfg(test)]
+mod properties;
+mod query;
+#[cfg(test)]
+mod tests;
+
+use self::{
+    path::{CanonicalPath, Rule},
+    place::{Found, Organisation, Place, Tree},
+};
 use crate::ident::{FeedRef, Name, NpmName, NugetId, NugetVersion};
+
+pub use self::npm::npm_version;
 
 /// How the request named the organisation; decides what the gate's own URLs look like in the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,10 +86,29 @@ pub enum Document {
     RegistrationPage(Hive, NugetId, NugetVersion, NugetVersion),
     /// `…/{id}/{version}.json`.
     RegistrationLeaf(Hive, NugetId, NugetVersion),
-    /// `nuget/v3/query2/?{query}`; the query, kept as it was sent (without the `?`).
+    /// `nuget/v3/query2/?{query}`; the query without the `?`, order and repeats as sent, escapes in one spelling.
     Search(String),
-    /// `nuget/v3/vulnerabilities/{file}.json`; the file's name without `.json`.
+    /// `nuget/v3/vulnerabilities/{file}.json`; the file's name without `.json`, lower-cased.
     Vulnerabilities(String),
+}
+
+/// Kinds of documents: each has its own freshness in the configuration and its own metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DocumentClass {
+    /// NuGet's service index.
+    ServiceIndex,
+    /// npm's packument.
+    Packument,
+    /// NuGet's list of versions of one id.
+    VersionList,
+    /// NuGet's registration index, page or leaf.
+    Registration,
+    /// NuGet's nuspec of one version.
+    Nuspec,
+    /// NuGet's search.
+    Search,
+    /// NuGet's vulnerability files.
+    Vulnerabilities,
 }
 
 /// Which registration hive.
@@ -105,7 +148,7 @@ pub enum Package {
     },
 }
 
-/// A request that is sent on as it came.
+/// A request that is sent on as it came, but for `DefaultCollection`, empty segments and raw bytes that no URI has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PassthroughRoute {
     /// The feed, when the path names one.
@@ -117,19 +160,65 @@ pub struct PassthroughRoute {
 }
 
 /// Why a request line is refused; always the client's mistake (400).
+///
+/// The path is shown without its query, cut to 200 characters and with control characters escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {
-    /// The path has `..`, an encoded slash or dot segment where none may be, a NUL or a control character.
+    /// The path has a dot segment, an encoded slash where none may be, a backslash or a control character; or
+    /// the query has a control character.
     #[error("path `{0}` leaves its place: {1}")]
     Escape(String, &'static str),
-    /// A `%` that starts no valid escape, a doubly encoded character, or bytes that are not UTF-8.
+    /// The path has a `%` that starts no escape, a doubly encoded character or a fragment; path or query are
+    /// not UTF-8; or the authority of an absolute form holds user information (RFC 9110 §4.2.4).
     #[error("path `{0}` is badly encoded: {1}")]
     Encoding(String, &'static str),
     /// A name in the path is not valid.
     #[error("path `{0}`: {1}")]
     Name(String, String),
-    /// The path does not begin with an organisation.
+    /// Neither the Host nor the path's first segment is the name of an organisation.
     #[error("path `{0}` names no organisation")]
     NoOrganisation(String),
+}
+
+/// Reads a Host and a request target in origin form (`/path?query`) or absolute form (`http://host/path?query`),
+/// whose authority then replaces `host` (RFC 9112 §3.2.2).
+///
+/// # Errors
+/// [`RouteError`], when the target could be read in more than one way or names no organisation.
+pub fn parse(host: Option<&str>, target: &str) -> Result<Route, RouteError> {
+    let Some((authority, rest)) = path::split_authority(target) else {
+        return Err(RouteError::NoOrganisation(path::shown(target.split('?').next().unwrap_or_default())));
+    };
+    let path = CanonicalPath::parse(rest)?;
+    if authority.is_some_and(|authority| authority.contains('@')) {
+        return Err(path.refuse(Rule::Encoding("the authority holds user information")));
+    }
+    let organisation = Organisation::find(authority.or(host), &path)?;
+    let place = Place::find(&path, &organisation)?;
+    let target = target_of(&path, &organisation, place);
+    Ok(Route { style: organisation.style, org: organisation.name, target })
+}
+
+fn target_of(path: &CanonicalPath<'_>, organisation: &Organisation, place: Place<'_, '_>) -> Target {
+    let feeds_host = organisation.feeds_host || place.tree == Tree::Feeds;
+    let found = if feeds_host { None } else { recognise(&place, path.query) };
+    match (found, place.feed) {
+        (Some(Found::Document(document)), Some(feed)) => Target::Document(DocumentRoute { feed, document }),
+        (Some(Found::Package(package)), Some(feed)) => Target::Package(PackageRoute { feed, package }),
+        (_, feed) => {
+            let path = path.written_from(organisation.below);
+            Target::Passthrough(PassthroughRoute { feed, feeds_host, path })
+        }
+    }
+}
+
+/// Hands the segments below a feed's protocol to that protocol's grammar.
+fn recognise(place: &Place<'_, '_>, query: &str) -> Option<Found> {
+    let (protocol, tail) = place.tail.split_first().filter(|_| place.tree == Tree::Protocol)?;
+    match protocol.text.to_ascii_lowercase().as_str() {
+        "npm" => npm::recognise(tail, query),
+        "nuget" => nuget::recognise(tail, query),
+        _ => None,
+    }
 }
