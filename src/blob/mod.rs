@@ -4,10 +4,26 @@
 //! [`BlobWriter::commit`]; a writer that is dropped leaves nothing behind. What a blob *means* (which feed,
 //! which package, who may read it) is not known here: see `handler` and `access`.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+mod digest;
+mod disk_store;
+mod eviction;
+pub mod fill;
+mod hot;
+mod memory_store;
+mod record;
+mod vso_hash;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+
+pub use digest::{Expected, Hashing, Mismatch, published_digests};
+pub use disk_store::{DiskStore, StoreCounts};
+pub use memory_store::MemoryStore;
+pub use vso_hash::VsoHasher;
 
 use crate::ident::StorageId;
 
@@ -98,6 +114,28 @@ pub trait ReadAt: Send + Sync {
     async fn read_at(&self, offset: u64, max: usize) -> Result<Bytes, BlobError>;
 }
 
+/// Where a blob's bytes lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// In memory.
+    Memory,
+    /// In the database, in chunks.
+    Database,
+    /// In a file of its own.
+    File,
+}
+
+impl Tier {
+    /// The label of metrics and of the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Database => "database",
+            Self::File => "file",
+        }
+    }
+}
+
 /// An open blob. Stays readable when the blob is evicted meanwhile, or fails with an error; never short.
 #[derive(Clone)]
 pub struct Blob {
@@ -105,6 +143,8 @@ pub struct Blob {
     pub id: StorageId,
     /// What the store knows of it.
     pub stat: BlobStat,
+    /// Where its bytes lie.
+    pub tier: Tier,
     /// Its bytes.
     pub bytes: Arc<dyn ReadAt>,
 }

@@ -1,0 +1,205 @@
+//! The store on disk: small blobs in the database, large ones in files beside it, the smallest in memory too.
+//!
+//! | | where the bytes are | read |
+//! |---|---|---|
+//! | up to the spill size | database, 16 KiB chunks | gathered, up to 256 KiB at a time |
+//! | larger | one file each | up to 256 KiB at a time |
+//! | small and in use | hot tier as well | at once, without a copy |
+//!
+//! Where the pieces are: `vault` looks up, stores and removes; `draft` and `spool` write; `reader` reads;
+//! `room` evicts; `scan` takes stock at the start. What blobs *mean* is not known here, nor is their hash
+//! checked: the writer's caller does that before it commits.
+//!
+//! Blocking work runs on blocking threads. Only a hit in the hot tier is answered on the caller's.
+
+mod chunks;
+mod counters;
+mod draft;
+mod reader;
+mod room;
+mod scan;
+mod spool;
+mod vault;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use self::counters::StoreCounts;
+use self::{
+    draft::{DiskWriter, Draft},
+    reader::{ChunkReader, FileReader},
+    vault::{Found, Vault},
+};
+use super::{
+    Blob, BlobError, BlobKind, BlobStat, BlobStore, BlobWriter, ReadAt, Tier, Usage, hot::HotBlob,
+    record::Record,
+};
+use crate::{
+    clock::Clock,
+    config::store::StoreSettings,
+    disk::{Database, DiskError, off_thread},
+    ident::StorageId,
+};
+
+/// Steps of eviction in one call of [`DiskStore::maintain`].
+const STEPS: usize = 64;
+
+/// Blobs on disk, within a budget; cheap to clone.
+#[derive(Clone)]
+pub struct DiskStore {
+    vault: Arc<Vault>,
+}
+
+// === impl DiskStore ===
+
+impl DiskStore {
+    /// Opens the store in `database`, whose directory holds the blob files too, and takes stock of it.
+    pub async fn open(database: Database, settings: StoreSettings, clock: Clock) -> Result<Self, BlobError> {
+        let open = move || {
+            let vault = Vault::new(database, settings, clock);
+            vault.scan()?;
+            Ok(Self { vault: Arc::new(vault) })
+        };
+        blocking("take stock", open).await
+    }
+
+    /// Writes down which blobs were used and evicts what is over the budget. To be called every few seconds;
+    /// one call does a bounded amount of work.
+    pub async fn maintain(&self) -> Result<(), BlobError> {
+        self.blocking("write last uses", |vault| vault.write_touches()).await?;
+        let limit = self.blocking("measure", |vault| Ok(vault.limit()?)).await?;
+        for _ in 0..STEPS {
+            let step = move |vault: &Arc<Vault>| vault.evict_step(0, limit);
+            let is_over = self.vault.budget.excess(0, limit) > 0;
+            if !is_over || self.blocking("evict", step).await? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes everything down that the next start wants to know. The store stays usable.
+    pub async fn close(&self) -> Result<(), BlobError> {
+        self.blocking("write last uses", |vault| vault.write_touches()).await?;
+        self.flush().await
+    }
+
+    /// What happened since the store was opened.
+    pub fn counts(&self) -> StoreCounts {
+        self.vault.counters.snapshot()
+    }
+
+    /// Up to `most` blobs in the order of their ids, beginning after `after`.
+    pub async fn list(
+        &self,
+        after: Option<StorageId>,
+        most: usize,
+    ) -> Result<Vec<(StorageId, BlobStat)>, BlobError> {
+        self.blocking("list blobs", move |vault| {
+            let start = after.map_or_else(Vec::new, |id| [id.as_bytes(), &[0][..]].concat());
+            let entries = vault.records.range(start..).take(most);
+            let read = entries.filter_map(|entry| match entry {
+                Ok((key, value)) => Some(Ok((StorageId::from_bytes(&key)?, Record::decode(&value)?.stat))),
+                Err(error) => Some(Err(error.into())),
+            });
+            read.collect()
+        })
+        .await
+    }
+
+    fn opened(&self, id: StorageId, found: Found) -> Blob {
+        let vault = Arc::clone(&self.vault);
+        let (tier, stat, bytes): (_, _, Arc<dyn ReadAt>) = match found {
+            Found::Hot(hot) => (Tier::Memory, hot.stat().clone(), hot),
+            Found::Chunks(record) => {
+                (Tier::Database, record.stat.clone(), Arc::new(ChunkReader { vault, id, record }))
+            }
+            Found::File(record, file) => {
+                (Tier::File, record.stat.clone(), Arc::new(FileReader { vault, id, record, file }))
+            }
+        };
+        Blob { id, stat, tier, bytes }
+    }
+
+    fn use_hot(&self, id: &StorageId) -> Option<Arc<HotBlob>> {
+        let hot = self.vault.hot.get(id)?;
+        let now = self.vault.now();
+        if hot.is_due(now, self.vault.settings.touch_granularity) {
+            self.vault.touches.note(*id, now);
+        }
+        Some(hot)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        call: impl FnOnce(&Arc<Vault>) -> Result<T, BlobError> + Send + 'static,
+    ) -> Result<T, BlobError> {
+        let vault = Arc::clone(&self.vault);
+        blocking(action, move || call(&vault)).await
+    }
+}
+
+#[async_trait]
+impl BlobStore for DiskStore {
+    async fn stat(&self, id: &StorageId) -> Result<Option<BlobStat>, BlobError> {
+        if let Some(hot) = self.vault.hot.get(id) {
+            return Ok(Some(hot.stat().clone()));
+        }
+        let id = *id;
+        self.blocking("look up blob", move |vault| Ok(vault.find(&id)?.map(|record| record.stat))).await
+    }
+
+    async fn open(&self, id: &StorageId) -> Result<Option<Blob>, BlobError> {
+        let id = *id;
+        if let Some(hot) = self.use_hot(&id) {
+            return Ok(Some(self.opened(id, Found::Hot(hot))));
+        }
+        let found = self.blocking("open blob", move |vault| vault.open(&id)).await?;
+        Ok(found.map(|found| self.opened(id, found)))
+    }
+
+    async fn begin(&self, kind: BlobKind, length: Option<u64>) -> Result<Box<dyn BlobWriter>, BlobError> {
+        let begin = move |vault: &Arc<Vault>| Draft::new(Arc::clone(vault), kind, length);
+        let draft = self.blocking("make room", begin).await?;
+        Ok(Box::new(DiskWriter(Arc::new(draft))))
+    }
+
+    async fn remove(&self, id: &StorageId) -> Result<bool, BlobError> {
+        let id = *id;
+        self.blocking("remove blob", move |vault| vault.remove(&id)).await
+    }
+
+    async fn flush(&self) -> Result<(), BlobError> {
+        self.blocking("flush", |vault| Ok(vault.database.flush()?)).await
+    }
+
+    fn usage(&self) -> Usage {
+        let totals = self.vault.budget.totals();
+        Usage {
+            blobs: totals.blobs,
+            payload: totals.payload,
+            // One fstat. If even that fails, the charges are the best guess.
+            disk: self.vault.real_use().unwrap_or(totals.charge),
+            capacity: self.vault.budget.capacity(),
+        }
+    }
+}
+
+impl From<DiskError> for BlobError {
+    fn from(DiskError { action, source }: DiskError) -> Self {
+        Self::Io { action, source }
+    }
+}
+
+/// Runs `call` on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    action: &'static str,
+    call: impl FnOnce() -> Result<T, BlobError> + Send + 'static,
+) -> Result<T, BlobError> {
+    off_thread(action, call).await?
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Making room: the oldest blobs leave until what is to come fits the budget.
+
+use std::sync::Arc;
+
+use super::{BlobError, chunks::Run, vault::Vault};
+use crate::{
+    blob::eviction::{Reservation, parse_created, parse_recency_key, recency_key},
+    disk::DiskError,
+    ident::StorageId,
+};
+
+/// Blobs that leave in one step.
+const STEP: usize = 64;
+
+// === impl Vault ===
+
+impl Vault {
+    /// Bytes on disk: the database's, and those of the blob files.
+    pub(super) fn real_use(&self) -> Result<u64, DiskError> {
+        Ok(self.database.size_on_disk()? + self.budget.totals().files)
+    }
+
+    /// Blobs up to this length go to the database: none while it takes more than its share of the disk.
+    pub(super) fn spill(&self) -> Result<u64, DiskError> {
+        let has_room = self.database.size_on_disk()? < self.budget.database_share();
+        Ok(if has_room { self.settings.spill } else { 0 })
+    }
+
+    /// Takes room for `more` charged bytes, evicting as needed. `length` is the blob's, for the error.
+    pub(super) fn make_room(self: &Arc<Self>, more: u64, length: u64) -> Result<Reservation, BlobError> {
+        let capacity = self.budget.capacity();
+        let too_large = BlobError::TooLarge { length, capacity };
+        if more > capacity {
+            return Err(too_large);
+        }
+        // Fixed for this call. A blob that leaves the database does not make it smaller, so the next call finds
+        // a lower limit; were it looked at after every blob, one call could remove them all and gain nothing.
+        let limit = self.limit()?;
+        loop {
+            if let Some(reservation) = self.budget.reserve(more, limit) {
+                return Ok(reservation);
+            }
+            if self.evict_step(more, limit)? == 0 {
+                // Nothing is left to remove, so a limit below the capacity has lost its point.
+                return self.budget.reserve(more, capacity).ok_or(too_large);
+            }
+        }
+    }
+
+    /// How much may be charged now.
+    pub(super) fn limit(&self) -> Result<u64, DiskError> {
+        Ok(self.budget.limit(self.database.size_on_disk()?))
+    }
+
+    /// Removes some of the oldest blobs if the charges, with `more` on top, are over `limit`; how many
+    /// entries of the eviction order are gone.
+    pub(super) fn evict_step(&self, more: u64, limit: u64) -> Result<usize, BlobError> {
+        let _evicting = self.evicting.lock();
+        // Somebody else may have made room while this waited for its turn; that is progress too.
+        if self.budget.excess(more, limit) == 0 {
+            return Ok(1);
+        }
+        // Uses that can't be written down only blur the order.
+        let _ = self.write_touches();
+        let entries = self.recency.entries().take(STEP).collect::<Result<Vec<_>, _>>()?;
+        let mut gone = 0;
+        for (key, value) in entries {
+            if self.budget.excess(more, limit) == 0 {
+                break;
+            }
+            match parse_recency_key(&key) {
+                Some((used, id)) => self.evict(used, Run { created: parse_created(&value, used), id })?,
+                None => drop(self.recency.remove(&key)?),
+            }
+            gone += 1;
+        }
+        Ok(gone)
+    }
+
+    /// Writes down the uses noted so far.
+    pub(super) fn write_touches(&self) -> Result<(), BlobError> {
+        self.touches.take().iter().try_for_each(|(id, now)| self.touch(id, *now))
+    }
+
+    /// Counts an error of writing a blob.
+    pub(super) fn count_write_error(&self, error: &BlobError) {
+        if let BlobError::Io { .. } = error {
+            self.counters.write_error();
+        }
+    }
+
+    /// Removes what an entry of the eviction order stands for: a blob, the remains of one, or nothing (it
+    /// was used later, and a crash came before this entry went).
+    fn evict(&self, used: u64, run: Run) -> Result<(), BlobError> {
+        let id = &run.id;
+        let _stripe = self.stripe(id);
+        match self.find_held(id)? {
+            Some(record) if record.used == used => {
+                self.remove_held(id, &record)?;
+                self.counters.evicted(record.stat.length);
+                return Ok(());
+            }
+            None if self.clear_held(run)? => self.counters.orphan(),
+            _ => {}
+        }
+        self.recency.remove(&recency_key(used, id))?;
+        Ok(())
+    }
+
+    fn touch(&self, id: &StorageId, now: u64) -> Result<(), BlobError> {
+        let _stripe = self.stripe(id);
+        let Some(mut record) = self.find_held(id)? else { return Ok(()) };
+        let before = recency_key(record.used, id);
+        if record.used >= now {
+            return Ok(());
+        }
+        record.used = now;
+        self.recency.insert(&recency_key(now, id), &record.created.to_be_bytes())?;
+        self.records.insert(id.as_bytes(), &record.encode())?;
+        self.recency.remove(&before)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! Whole small blobs in memory, in front of the disk; the only file of `blob` that names moka.
+//!
+//! moka decides what stays (by frequency and recency); this says what may come in and counts bytes. A blob
+//! here is always on disk too, so losing it costs a read and nothing else.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use moka::sync::Cache;
+
+use super::{BlobError, BlobStat, ReadAt};
+use crate::ident::StorageId;
+
+/// Bytes that an entry takes beside the blob's own: key, stat, moka's bookkeeping.
+const ENTRY_OVERHEAD: u64 = 400;
+
+/// The tier.
+pub(super) struct HotTier {
+    cache: Cache<StorageId, Arc<HotBlob>>,
+    largest: u64,
+}
+
+/// A whole blob.
+pub(super) struct HotBlob {
+    stat: BlobStat,
+    bytes: Bytes,
+    noted: AtomicU64,
+}
+
+// === impl HotTier ===
+
+impl HotTier {
+    /// Takes up to `capacity` bytes of blobs of up to `largest` bytes each.
+    pub(super) fn new(capacity: u64, largest: u64) -> Self {
+        let weight = |_: &StorageId, blob: &Arc<HotBlob>| {
+            u32::try_from(blob.stat.length.saturating_add(ENTRY_OVERHEAD)).unwrap_or(u32::MAX)
+        };
+        let cache = Cache::builder().max_capacity(capacity).weigher(weight).build();
+        Self { cache, largest: if capacity == 0 { 0 } else { largest } }
+    }
+
+    /// Whether a blob of this length may come in.
+    pub(super) fn takes(&self, length: u64) -> bool {
+        length <= self.largest && self.largest > 0
+    }
+
+    pub(super) fn get(&self, id: &StorageId) -> Option<Arc<HotBlob>> {
+        self.cache.get(id)
+    }
+
+    pub(super) fn insert(&self, id: StorageId, blob: Arc<HotBlob>) {
+        self.cache.insert(id, blob);
+    }
+
+    pub(super) fn remove(&self, id: &StorageId) {
+        self.cache.invalidate(id);
+    }
+}
+
+// === impl HotBlob ===
+
+impl HotBlob {
+    /// `used` is its last use as written down on disk, in milliseconds since 1970.
+    pub(super) fn new(stat: BlobStat, bytes: Bytes, used: u64) -> Self {
+        Self { stat, bytes, noted: AtomicU64::new(used) }
+    }
+
+    pub(super) fn stat(&self) -> &BlobStat {
+        &self.stat
+    }
+
+    /// Whether a use at `now` is to be written down, being `granularity` or more after the last one that was.
+    pub(super) fn is_due(&self, now: u64, granularity: Duration) -> bool {
+        let granularity = u64::try_from(granularity.as_millis()).unwrap_or(u64::MAX);
+        let noted = self.noted.load(Ordering::Relaxed);
+        let due = now > noted && now - noted >= granularity;
+        due && self.noted.compare_exchange(noted, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+#[async_trait]
+impl ReadAt for HotBlob {
+    /// Not cut to pieces: the bytes are in memory anyway.
+    async fn read_at(&self, offset: u64, max: usize) -> Result<Bytes, BlobError> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        if start >= self.bytes.len() || max == 0 {
+            return Err(BlobError::OutOfRange { offset, length: max });
+        }
+        let end = start.saturating_add(max).min(self.bytes.len());
+        Ok(self.bytes.slice(start..end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use bytes::Bytes;
+
+    use super::{HotBlob, HotTier};
+    use crate::{
+        blob::{BlobKind, BlobStat, Digests, ReadAt},
+        ident::StorageId,
+    };
+
+    fn blob(length: usize) -> Arc<HotBlob> {
+        let stat = BlobStat {
+            length: u64::try_from(length).unwrap(),
+            kind: BlobKind::Package,
+            digests: Digests::default(),
+        };
+        Arc::new(HotBlob::new(stat, Bytes::from(vec![7; length]), 1_000))
+    }
+
+    #[test]
+    fn memory_stays_within_the_capacity() {
+        let tier = HotTier::new(100_000, 20_000);
+        for number in 0..50 {
+            tier.insert(StorageId::of_file([number; 32]), blob(20_000));
+        }
+        tier.cache.run_pending_tasks();
+        assert!(tier.cache.weighted_size() <= 100_000);
+        assert!(tier.cache.entry_count() > 0);
+        assert!(tier.takes(20_000) && !tier.takes(20_001));
+        assert!(!HotTier::new(0, 20_000).takes(0), "switched off");
+    }
+
+    #[test]
+    fn a_use_is_due_once_per_granularity() {
+        let blob = blob(1);
+        let granularity = Duration::from_millis(100);
+        assert!(!blob.is_due(1_099, granularity));
+        assert!(blob.is_due(1_100, granularity));
+        assert!(!blob.is_due(1_100, granularity));
+        assert!(!blob.is_due(900, granularity), "a clock that went back");
+    }
+
+    #[tokio::test]
+    async fn reads_inside_the_blob_only() {
+        let blob = blob(10);
+        assert_eq!(blob.read_at(4, 100).await.unwrap().len(), 6);
+        assert_eq!(blob.read_at(4, 2).await.unwrap().len(), 2);
+        for (offset, max) in [(10, 1), (u64::MAX, 1), (0, 0)] {
+            assert!(blob.read_at(offset, max).await.is_err(), "{offset} {max}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Opening, damage, and durability of the database.
+
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::atomic::Ordering};
+
+use super::{Database, DatabaseSettings, GroupedFlush, OpenError, Opened, Refusal, StoreDirectory, TreeName};
+
+const SETTINGS: DatabaseSettings = DatabaseSettings { page_cache: 8 << 20, free_reserve: 0 };
+
+fn open(root: &Path) -> Opened {
+    Database::open(StoreDirectory::open(root).unwrap(), &SETTINGS).unwrap()
+}
+
+#[test]
+fn keeps_what_was_written_in_key_order() {
+    let root = tempfile::tempdir().unwrap();
+    let tree = open(root.path()).database.tree(TreeName::Name);
+    for key in ["b", "a", "c"] {
+        tree.insert(key.as_bytes(), &[7; 100]).unwrap();
+    }
+    drop(tree);
+
+    let opened = open(root.path());
+    assert_eq!(opened.moved_aside, None);
+    let tree = opened.database.tree(TreeName::Name);
+    assert_eq!(tree.get(b"b").unwrap().unwrap(), &[7; 100][..]);
+    assert!(tree.remove(b"b").unwrap());
+    assert!(!tree.remove(b"b").unwrap());
+    let keys: Vec<_> = tree.entries().map(|entry| entry.unwrap().0).collect();
+    assert_eq!(keys, ["a", "c"]);
+    assert_eq!(tree.range("b".."d").count(), 1);
+    assert_eq!(tree.scan_prefix(b"a").count(), 1);
+    assert_eq!(opened.database.tree(TreeName::Blob).entries().count(), 0);
+}
+
+#[test]
+fn a_second_opener_is_told_that_the_store_is_in_use() {
+    let root = tempfile::tempdir().unwrap();
+    let first = open(root.path());
+    let error = StoreDirectory::open(root.path()).unwrap_err();
+    assert!(matches!(&error, OpenError::InUse { path } if path == root.path()), "{error}");
+    drop(first);
+    StoreDirectory::open(root.path()).unwrap();
+}
+
+#[test]
+fn an_unreadable_database_is_moved_aside_and_only_the_newest_is_kept() {
+    let root = tempfile::tempdir().unwrap();
+    for number in 1..=2 {
+        open(root.path()).database.tree(TreeName::Name).insert(b"key", b"value").unwrap();
+        fs::write(root.path().join("sled/conf"), "nonsense: to be sure\n____").unwrap();
+        let opened = open(root.path());
+        let expected = root.path().join(format!("sled.unreadable-{number}"));
+        assert_eq!(opened.moved_aside.as_deref(), Some(&*expected));
+        assert!(expected.join("db").exists());
+        assert_eq!(opened.database.tree(TreeName::Name).get(b"key").unwrap(), None);
+    }
+    assert!(!root.path().join("sled.unreadable-1").exists());
+}
+
+#[test]
+fn damage_anywhere_in_the_log_leaves_a_database_that_works() {
+    let root = tempfile::tempdir().unwrap();
+    for offset in [0, 40, 4_000, 300_000, 2_100_000] {
+        let tree = open(root.path()).database.tree(TreeName::Chunk);
+        for index in 0..300_u32 {
+            tree.insert(&index.to_be_bytes(), &[9; 16 << 10]).unwrap();
+        }
+        drop(tree);
+        let log = root.path().join("sled/db");
+        let mut bytes = fs::read(&log).unwrap();
+        bytes[offset..offset + 2_000].fill(0xA5);
+        fs::write(&log, bytes).unwrap();
+
+        let tree = open(root.path()).database.tree(TreeName::Chunk);
+        let readable = (0..300_u32).filter_map(|index| tree.get(&index.to_be_bytes()).ok().flatten());
+        assert!(readable.into_iter().all(|value| value == [9; 16 << 10][..]), "wrong bytes at {offset}");
+        drop(tree);
+        fs::remove_dir_all(root.path().join("sled")).unwrap();
+    }
+}
+
+#[test]
+fn a_refusal_by_the_system_does_not_cost_the_store() {
+    let rows = [
+        (io::Error::from_raw_os_error(24), true, "too many open files"),
+        (io::Error::from_raw_os_error(13), true, "no permission"),
+        (io::Error::new(io::ErrorKind::StorageFull, "as sled copies its errors"), true, "disk full"),
+        (io::Error::from_raw_os_error(2), false, "a file of the database is missing"),
+        (io::Error::new(io::ErrorKind::UnexpectedEof, "short"), false, "a file is cut short"),
+    ];
+    for (error, is_system, name) in rows {
+        let refusal = Refusal::of(sled::Error::Io(error));
+        assert_eq!(matches!(refusal, Refusal::System(_)), is_system, "{name}");
+    }
+    let unsupported = Refusal::of(sled::Error::Unsupported("segment size".into()));
+    assert!(matches!(unsupported, Refusal::Unreadable));
+}
+
+#[test]
+fn nothing_is_open_to_other_users() {
+    let root = tempfile::tempdir().unwrap();
+    let store = root.path().join("new/store");
+    let opened = open(&store);
+    let mut pending = vec![store];
+    while let Some(path) = pending.pop() {
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o077, 0, "{}", path.display());
+        if metadata.is_dir() {
+            pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    drop(opened);
+}
+
+#[test]
+fn a_flush_is_shared_by_those_who_asked_before_it_began() {
+    let flushes = GroupedFlush::default();
+    let mut count = 0;
+    flushes
+        .run(|| {
+            count += 1;
+            Ok(())
+        })
+        .unwrap();
+    // Two more ask while somebody else flushes: the ticket of the first is covered by the second's flush.
+    let early = flushes.asked.fetch_add(1, Ordering::SeqCst) + 1;
+    flushes
+        .run(|| {
+            count += 1;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(count, 2);
+    assert!(*flushes.flushed.lock() >= early);
+}
