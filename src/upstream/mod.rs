@@ -1,14 +1,37 @@
 //! The service as the gate sees it: one request out, a classified answer back.
 //!
-//! [`Upstream::fetch`] speaks HTTP and nothing else; its wrappers add one concern each (retry, permit,
-//! metrics). [`answer`] turns a response into what the handlers decide on, so that the oddities of the
-//! service (sign-in pages, refusals as 500, redirects to signed URLs) are known in this module only.
+//! [`Upstream::fetch`] speaks HTTP and nothing else; its wrappers add one concern each (permit, metrics).
+//! [`answer`] turns a response into what the handlers decide on, so that the oddities of the service
+//! (sign-in pages, refusals as 500, redirects to signed URLs) are known in this module only. [`Azure`] is
+//! what the handlers call.
 
-use std::time::Duration;
+pub mod answer;
+pub mod azure;
+pub mod body;
+mod connector;
+mod dialer;
+pub mod http;
+pub mod metered;
+mod outgoing;
+mod resolve;
+pub mod sites;
+pub mod throttled;
 
+use std::{fmt, time::Duration};
+
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+pub use self::{
+    answer::{Answer, Expect, Refused},
+    azure::{Azure, Located},
+    dialer::Dialer,
+    http::{Http, HttpError},
+    metered::Metered,
+    sites::BlobLocation,
+    throttled::Throttled,
+};
 
 use crate::{ident::Name, redact::SignedUrl, throttle::Class};
 
@@ -30,21 +53,22 @@ pub enum Target {
         service: Service,
         /// Whose.
         org: Name,
-        /// Path and query below `/{org}`, percent-encoded.
+        /// Path and query below `/{org}`, percent-encoded; sent as it is.
         path: String,
     },
     /// A signed URL on an allow-listed blob host. No credential and no client header goes there.
     Blob(SignedUrl),
 }
 
-/// A request to the service. Bodies are never sent on this path.
-#[derive(Debug, Clone)]
+/// A request to the service. Bodies are never sent on this path. `Debug` shows no header values.
+#[derive(Clone)]
 pub struct UpstreamRequest {
     /// GET, or HEAD and OPTIONS for routes that are passed through.
     pub method: Method,
     /// Where to.
     pub target: Target,
-    /// The client's headers; only those on the allow-list go upstream.
+    /// The client's headers; only those on the allow-list go upstream (`Accept`, `Accept-Encoding`,
+    /// `User-Agent`, two `X-NuGet-*`; to a blob host `Accept` and `Range`).
     pub headers: HeaderMap,
     /// The credential to send to the service's own hosts.
     pub authorization: Option<HeaderValue>,
@@ -56,7 +80,7 @@ pub struct UpstreamResponse {
     pub status: StatusCode,
     /// Reason phrase, when it is not the standard one (the service explains refusals there, facts §4.5).
     pub reason: Option<String>,
-    /// Headers as received, hop-by-hop ones removed.
+    /// Headers as received, without hop-by-hop ones, `Set-Cookie` and `X-VSS-UserData` (personal, facts §8).
     pub headers: HeaderMap,
     /// The body.
     pub body: Box<dyn BodyStream>,
@@ -125,7 +149,10 @@ pub enum UpstreamError {
         /// Bytes that came.
         received: u64,
     },
-    /// A redirect to a host that is not on the allow-list, or one too many.
+    /// The request cannot be sent as it is: its path or its organisation.
+    #[error("request cannot be sent: {0}")]
+    Request(String),
+    /// A redirect to a host that is not on the allow-list, or one too many. The text has no query.
     #[error("redirect refused: {0}")]
     Redirect(String),
     /// The body is larger than the gate takes for this kind of answer.
@@ -133,6 +160,25 @@ pub enum UpstreamError {
     TooLarge {
         /// The limit in bytes.
         limit: u64,
+    },
+    /// The body's content coding is not known, or the body does not follow it.
+    #[error("body cannot be decoded: {0}")]
+    Encoding(String),
+    /// The blob host refuses the signed URL (403, 404): ask the service for a new one, once.
+    #[error("signed URL is not accepted by {host}: status {status}")]
+    Link {
+        /// Host and port.
+        host: String,
+        /// 403 or 404.
+        status: StatusCode,
+    },
+    /// The blob host answered with neither the bytes nor a refusal of the URL.
+    #[error("{host} answered a download with status {status}")]
+    Download {
+        /// Host and port.
+        host: String,
+        /// What it answered.
+        status: StatusCode,
     },
     /// No permit in time: the gate itself is at its limit towards the service.
     #[error("no permit within {waited:?}")]
@@ -156,3 +202,50 @@ pub struct Refusal {
     /// Body (bounded).
     pub body: Bytes,
 }
+
+// === impl Target ===
+
+impl Target {
+    /// The budget that a request to this target draws on.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Service { .. } => Class::Api,
+            Self::Blob(_) => Class::Blob,
+        }
+    }
+}
+
+// === impl UpstreamRequest ===
+
+impl UpstreamRequest {
+    /// A GET without headers and credential.
+    pub fn get(target: Target) -> Self {
+        Self { method: Method::GET, target, headers: HeaderMap::new(), authorization: None }
+    }
+}
+
+impl fmt::Debug for UpstreamRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamRequest")
+            .field("method", &self.method)
+            .field("target", &self.target)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("authorization", &self.authorization.as_ref().map(|_| "***"))
+            .finish()
+    }
+}
+
+// === impl UpstreamResponse ===
+
+impl fmt::Debug for UpstreamResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamResponse")
+            .field("status", &self.status)
+            .field("reason", &self.reason)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

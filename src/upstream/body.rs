@@ -1,0 +1,114 @@
+//! Bodies that are needed whole: read up to a limit, and decoded.
+//!
+//! Packages do not pass here: they are streamed.
+
+use std::io::Read;
+
+use bytes::{Bytes, BytesMut};
+use flate2::bufread::MultiGzDecoder;
+use http::{HeaderMap, header};
+
+use super::{BodyStream, UpstreamError, UpstreamResponse};
+
+/// Encoded bodies above this many bytes are decoded off the async threads: below it takes under a
+/// millisecond, which is less than the trip costs.
+const DECODE_INLINE: usize = 64 << 10;
+
+/// What stands between a body and its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Identity,
+    Gzip,
+}
+
+/// The body of `response`, decoded. `limit` bounds both the bytes that are received and those that come of
+/// them, so a small body cannot unfold into a large one.
+///
+/// Fails with [`UpstreamError::TooLarge`] beyond `limit` bytes, and with [`UpstreamError::Encoding`] for a
+/// coding other than gzip and for a body that does not follow it.
+pub async fn read_document(response: UpstreamResponse, limit: u64) -> Result<Bytes, UpstreamError> {
+    let coding = Coding::of(&response.headers)?;
+    let body = read_to_end(response.body, limit).await?;
+    match coding {
+        Coding::Identity => Ok(body),
+        Coding::Gzip if body.len() <= DECODE_INLINE => gunzip(&body, limit),
+        Coding::Gzip => tokio::task::spawn_blocking(move || gunzip(&body, limit))
+            .await
+            .map_err(|error| UpstreamError::Encoding(error.to_string()))?,
+    }
+}
+
+/// A whole body of at most `limit` bytes, else [`UpstreamError::TooLarge`].
+pub async fn read_to_end(mut body: Box<dyn BodyStream>, limit: u64) -> Result<Bytes, UpstreamError> {
+    let Some(first) = body.next().await? else { return Ok(Bytes::new()) };
+    check(first.len(), limit)?;
+    let Some(second) = body.next().await? else { return Ok(first) };
+    let mut whole = BytesMut::from(first.as_ref());
+    let mut next = Some(second);
+    while let Some(bytes) = next {
+        check(whole.len() + bytes.len(), limit)?;
+        whole.extend_from_slice(&bytes);
+        next = body.next().await?;
+    }
+    Ok(whole.freeze())
+}
+
+/// What of a body can be had within `limit` bytes, decoded: for the text of a refusal, of which a part is
+/// better than nothing.
+pub(super) async fn read_some(mut body: Box<dyn BodyStream>, headers: &HeaderMap, limit: usize) -> Bytes {
+    let mut some = BytesMut::new();
+    while let Ok(Some(bytes)) = body.next().await {
+        let room = limit - some.len();
+        some.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if some.len() == limit {
+            break;
+        }
+    }
+    match Coding::of(headers) {
+        Ok(Coding::Identity) => some.freeze(),
+        Ok(Coding::Gzip) => unfold(&some, limit as u64).0.into(),
+        Err(_) => Bytes::new(),
+    }
+}
+
+// === impl Coding ===
+
+impl Coding {
+    fn of(headers: &HeaderMap) -> Result<Self, UpstreamError> {
+        let mut coding = Self::Identity;
+        for value in headers.get_all(header::CONTENT_ENCODING) {
+            let text = value.to_str().unwrap_or("not text").trim();
+            match (coding, text.to_ascii_lowercase().as_str()) {
+                (_, "" | "identity") => {}
+                (Self::Identity, "gzip" | "x-gzip") => coding = Self::Gzip,
+                _ => {
+                    return Err(UpstreamError::Encoding(format!(
+                        "content coding `{text}` was not asked for"
+                    )));
+                }
+            }
+        }
+        Ok(coding)
+    }
+}
+
+fn check(length: usize, limit: u64) -> Result<(), UpstreamError> {
+    if length as u64 > limit { Err(UpstreamError::TooLarge { limit }) } else { Ok(()) }
+}
+
+fn gunzip(body: &[u8], limit: u64) -> Result<Bytes, UpstreamError> {
+    let (content, outcome) = unfold(body, limit.saturating_add(1));
+    check(content.len(), limit)?;
+    outcome.map_err(|error| UpstreamError::Encoding(error.to_string()))?;
+    Ok(content.into())
+}
+
+/// At most `limit` bytes of content, and whether the coding was followed up to there.
+fn unfold(body: &[u8], limit: u64) -> (Vec<u8>, std::io::Result<usize>) {
+    let mut content = Vec::new();
+    let outcome = MultiGzDecoder::new(body).take(limit).read_to_end(&mut content);
+    (content, outcome)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! The gate's only use of Pingora as a client: connections, their pool, and HTTP/1.1 on the wire.
+//!
+//! HTTP/1.1 and not h2 on purpose: the service explains its refusals in the reason phrase (facts §4.5), which
+//! h2 does not have. No timeouts in here: [`super::http`] puts one around each call.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use pingora::{
+    Error, ErrorType,
+    connectors::{ConnectorOptions, TransportConnector},
+    http::RequestHeader,
+    protocols::http::v1::client::HttpSession,
+    tls::{RootCertStore, load_ca_file_into_store, load_platform_certs_incl_env_into_store},
+    upstreams::peer::{HttpPeer, Peer},
+};
+
+use super::outgoing::Outgoing;
+use crate::config::upstream::{Origin, Scheme, Upstream};
+
+/// How long an idle connection is kept. Below the 120 s after which the service's front ends close theirs
+/// by default, so that the gate seldom meets a connection that is about to end.
+const POOL_IDLE: Duration = Duration::from_secs(60);
+/// Most informational heads before the final one (RFC 9110 §15.2 allows any number).
+const MAX_INFORMATIONAL: usize = 8;
+
+/// Why connections cannot be made at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// The CA file cannot be read, or is not PEM with certificates.
+    #[error("CA file `{path}`: {reason}")]
+    CaFile {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The system's certificates cannot be read, or there are none while the service is asked over TLS.
+    #[error("certificates of the system: {0}")]
+    SystemCertificates(String),
+}
+
+/// Makes, keeps and hands out connections.
+pub(super) struct Connector {
+    transport: TransportConnector,
+}
+
+/// One connection with at most one exchange on it.
+pub(super) struct Connection {
+    session: HttpSession,
+    peer: HttpPeer,
+}
+
+/// The head of a final response.
+pub(super) struct Head {
+    /// Status.
+    pub(super) status: StatusCode,
+    /// Reason phrase, when it is not the standard one.
+    pub(super) reason: Option<String>,
+    /// Every header.
+    pub(super) headers: HeaderMap,
+    /// How the body's end is known.
+    pub(super) framing: Framing,
+}
+
+/// How the end of a body is known (RFC 9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is no body.
+    Empty,
+    /// This many bytes.
+    Length(u64),
+    /// Chunks with a last one.
+    Chunked,
+    /// The end of the connection.
+    Close,
+}
+
+/// Why an exchange failed. The text never holds bytes of the response: they may be a signed URL.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Whether the connection ended (as against an answer that is not HTTP).
+    pub(super) closed: bool,
+    /// What happened.
+    pub(super) reason: String,
+}
+
+// === impl Connector ===
+
+impl Connector {
+    /// Reads the authorities to trust. Pingora would panic over them, so they are read here first.
+    pub(super) fn new(settings: &Upstream) -> Result<Self, HttpError> {
+        let mut options = ConnectorOptions::new(settings.keepalive_connections);
+        match &settings.ca_file {
+            Some(path) => options.ca_file = Some(checked_ca_file(path)?),
+            None => check_system_certificates(settings)?,
+        }
+        Ok(Self { transport: TransportConnector::new(Some(options)) })
+    }
+
+    /// An idle connection to one of `addresses`.
+    pub(super) async fn reuse(&self, origin: &Origin, addresses: &[SocketAddr]) -> Option<Connection> {
+        for address in addresses {
+            let peer = peer(origin, *address);
+            if let Some(stream) = self.transport.reused_stream(&peer).await {
+                return Some(Connection { session: HttpSession::new_with_options(stream, &peer), peer });
+            }
+        }
+        None
+    }
+
+    /// A new connection; the error is fit for a log.
+    pub(super) async fn connect(&self, origin: &Origin, address: SocketAddr) -> Result<Connection, String> {
+        let peer = peer(origin, address);
+        let stream = Box::pin(self.transport.new_stream(&peer)).await.map_err(|e| e.to_string())?;
+        Ok(Connection { session: HttpSession::new_with_options(stream, &peer), peer })
+    }
+
+    /// Takes a connection back. It is closed unless its exchange is complete and the server keeps it open.
+    pub(super) async fn release(&self, connection: Connection) {
+        let Connection { mut session, peer } = connection;
+        session.respect_keepalive();
+        if let Some(stream) = session.reuse().await {
+            self.transport.release_stream(stream, peer.reuse_hash(), Some(POOL_IDLE));
+        }
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Writes the request and waits for the final head.
+    pub(super) async fn ask(&mut self, outgoing: &Outgoing) -> Result<Head, Failure> {
+        let request = wire(outgoing).map_err(|e| Failure::new(&e))?;
+        self.session.write_request_header(Box::new(request)).await.map_err(|e| Failure::new(&e))?;
+        for _ in 0..=MAX_INFORMATIONAL {
+            self.session.read_response().await.map_err(|e| Failure::new(&e))?;
+            match self.session.get_status() {
+                Some(StatusCode::SWITCHING_PROTOCOLS) => return Err(Failure::protocol("unasked upgrade")),
+                Some(status) if status.is_informational() => {}
+                _ => return self.head(),
+            }
+        }
+        Err(Failure::protocol("too many informational responses"))
+    }
+
+    /// The next bytes of the body; `None` after its end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        self.session.read_body_bytes().await.map_err(|e| Failure::new(&e))
+    }
+
+    fn head(&mut self) -> Result<Head, Failure> {
+        let done = self.session.is_body_done();
+        let head = self.session.resp_header().ok_or_else(|| Failure::protocol("no head"))?;
+        let reason = head.get_reason_phrase().filter(|reason| !reason.is_empty());
+        let framing = if done { Framing::Empty } else { framing(&head.headers) };
+        Ok(Head {
+            status: head.status,
+            reason: reason
+                .filter(|reason| Some(*reason) != head.status.canonical_reason())
+                .map(str::to_owned),
+            headers: head.headers.clone(),
+            framing,
+        })
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn new(error: &Error) -> Self {
+        let closed = matches!(
+            error.root_etype(),
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
+        );
+        // Pingora's own contexts quote the response, so only the kind and a foreign cause are told.
+        let cause = error.root_cause();
+        let reason = match cause.downcast_ref::<Error>() {
+            Some(error) => error.reason_str().to_owned(),
+            None => format!("{}: {cause}", error.reason_str()),
+        };
+        Self { closed, reason }
+    }
+
+    fn protocol(reason: &str) -> Self {
+        Self { closed: false, reason: reason.to_owned() }
+    }
+}
+
+/// A peer for one address of a host.
+pub(super) fn peer(origin: &Origin, address: SocketAddr) -> HttpPeer {
+    // Pingora's default for a peer: ALPN offers http/1.1 only, certificate and name are verified.
+    HttpPeer::new(address, origin.scheme == Scheme::Https, origin.host.clone())
+}
+
+fn wire(outgoing: &Outgoing) -> Result<RequestHeader, Box<Error>> {
+    let count = Some(outgoing.headers.len());
+    let mut request = RequestHeader::build_no_case(outgoing.method.clone(), outgoing.path.as_bytes(), count)?;
+    for (name, value) in &outgoing.headers {
+        request.append_header(name.clone(), value.clone())?;
+    }
+    Ok(request)
+}
+
+/// Pingora has already refused lengths that disagree, and dropped the length beside `Transfer-Encoding`.
+fn framing(headers: &HeaderMap) -> Framing {
+    if let Some(coding) = headers.get_all(http::header::TRANSFER_ENCODING).iter().next_back() {
+        let last = coding.to_str().unwrap_or_default().rsplit(',').next().unwrap_or_default();
+        return if last.trim().eq_ignore_ascii_case("chunked") { Framing::Chunked } else { Framing::Close };
+    }
+    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let first = length.and_then(|value| value.split(',').next()?.trim().parse().ok());
+    first.map_or(Framing::Close, Framing::Length)
+}
+
+fn checked_ca_file(path: &Path) -> Result<String, HttpError> {
+    let shown = path.display().to_string();
+    let bad = |reason: String| HttpError::CaFile { path: shown.clone(), reason };
+    let text = path.to_str().ok_or_else(|| bad("its name is not UTF-8".into()))?;
+    let mut store = RootCertStore::empty();
+    load_ca_file_into_store(text, &mut store).map_err(|e| bad(e.to_string()))?;
+    if store.is_empty() {
+        return Err(bad("it has no certificate".into()));
+    }
+    Ok(text.to_owned())
+}
+
+fn check_system_certificates(settings: &Upstream) -> Result<(), HttpError> {
+    let bad = |reason: &dyn ToString| HttpError::SystemCertificates(reason.to_string());
+    let mut store = RootCertStore::empty();
+    load_platform_certs_incl_env_into_store(&mut store).map_err(|e| bad(&e))?;
+    let over_tls = [&settings.pkgs, &settings.feeds].iter().any(|url| url.scheme() == Scheme::Https);
+    if over_tls && store.is_empty() {
+        return Err(bad(&"there are none; install the system's CA bundle or set `upstream.ca_file`"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_body_is_told_by_coding_then_length_then_close() {
+        let rows = [
+            (&[("transfer-encoding", "chunked"), ("content-length", "5")][..], Framing::Chunked),
+            (&[("transfer-encoding", "gzip, Chunked")], Framing::Chunked),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "gzip")], Framing::Close),
+            (&[("content-length", "5")], Framing::Length(5)),
+            (&[("content-length", "5, 5")], Framing::Length(5)),
+            (&[], Framing::Close),
+        ];
+        for (headers, expected) in rows {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!(framing(&map), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_ca_file_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |content: Option<&str>| {
+            let path = folder.path().join("ca.pem");
+            if let Some(content) = content {
+                std::fs::write(&path, content).unwrap();
+            }
+            let error = Connector::new(&Upstream { ca_file: Some(path), ..Upstream::default() }).err();
+            assert!(error.is_some_and(|e| e.to_string().contains("ca.pem")), "{content:?}");
+        };
+        check(None);
+        check(Some(""));
+        check(Some("no certificate"));
+        check(Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
+    }
+}

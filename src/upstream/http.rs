@@ -1,0 +1,242 @@
+//! [`Http`]: one request to the service over a kept or new connection, and its body as a stream.
+//!
+//! Every wait has a limit. Redirects are not followed here, nothing is decoded and nothing is repeated, with
+//! one exception: a kept connection that ends before the head comes was closed by the service in the
+//! meantime (it cycles connections, facts §7.4), so an idempotent request is sent once more on a new one.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, header};
+use tokio::time::{Instant, timeout, timeout_at};
+
+pub use super::connector::HttpError;
+use super::{
+    BodyStream, Phase, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse,
+    connector::{Connection, Connector, Failure, Framing, Head},
+    outgoing::Outgoing,
+    resolve::Resolver,
+    sites::Sites,
+};
+use crate::config::upstream::{Scheme, Upstream as Settings};
+
+/// Headers that speak of one connection (RFC 9110 §7.6.1), besides those that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+/// Headers about the caller whose credential was used; nobody else may see them (facts §8).
+const PERSONAL: [HeaderName; 2] = [header::SET_COOKIE, HeaderName::from_static("x-vss-userdata")];
+
+/// The service over HTTP/1.1.
+pub struct Http {
+    connector: Arc<Connector>,
+    pub(super) resolver: Resolver,
+    sites: Sites,
+    limits: Limits,
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    connect: Duration,
+    first_byte: Duration,
+    idle: Duration,
+}
+
+/// A body on its connection. The connection goes back to the pool after the last byte and is closed if the
+/// stream is dropped before. After a failure every further read fails again: a short body never looks whole.
+struct HttpBody {
+    connector: Arc<Connector>,
+    connection: Option<Connection>,
+    failure: Option<UpstreamError>,
+    framing: Framing,
+    received: u64,
+    idle: Duration,
+    host: String,
+}
+
+// === impl Http ===
+
+impl Http {
+    /// Reads the authorities to trust; makes no connection.
+    pub fn new(settings: &Settings) -> Result<Self, HttpError> {
+        Ok(Self {
+            connector: Arc::new(Connector::new(settings)?),
+            resolver: Resolver::default(),
+            sites: Sites::new(settings),
+            limits: Limits {
+                connect: settings.connect_timeout,
+                first_byte: settings.first_byte_timeout,
+                idle: settings.idle_timeout,
+            },
+        })
+    }
+
+    async fn exchange(&self, outgoing: &Outgoing) -> Result<(Connection, Head), UpstreamError> {
+        let mut deadline = Instant::now() + self.limits.connect;
+        let addresses = timeout_at(deadline, self.resolve(outgoing)).await;
+        let addresses = addresses.map_err(|_| out_of_time(outgoing.host(), Phase::Connect))??;
+        if let Some(connection) = self.connector.reuse(&outgoing.origin, &addresses).await {
+            match self.ask(connection, outgoing).await? {
+                Err(failure) if failure.closed && outgoing.method.is_idempotent() => {
+                    deadline = Instant::now() + self.limits.connect;
+                }
+                answer => return answer.map_err(|failure| broken(outgoing.host(), failure)),
+            }
+        }
+        let connection = self.connect(outgoing, &addresses, deadline).await?;
+        self.ask(connection, outgoing).await?.map_err(|failure| broken(outgoing.host(), failure))
+    }
+
+    async fn resolve(&self, outgoing: &Outgoing) -> Result<Arc<[SocketAddr]>, UpstreamError> {
+        self.resolver.addresses(&outgoing.origin).await.map_err(|error| UpstreamError::Connect {
+            host: outgoing.host(),
+            reason: format!("name lookup failed: {error}"),
+        })
+    }
+
+    /// Tries one address after the other. Each gets an even share of the time that is left, so that one
+    /// without an answer (IPv6 that leads nowhere) does not use it all.
+    async fn connect(
+        &self,
+        outgoing: &Outgoing,
+        addresses: &[SocketAddr],
+        deadline: Instant,
+    ) -> Result<Connection, UpstreamError> {
+        let mut last = None;
+        for (tried, address) in addresses.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+            match timeout(share, self.connector.connect(&outgoing.origin, *address)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(reason)) => {
+                    last = Some(UpstreamError::Connect { host: outgoing.host(), reason });
+                }
+                Err(_) => last = Some(out_of_time(outgoing.host(), Phase::Connect)),
+            }
+        }
+        self.resolver.forget(&outgoing.origin);
+        Err(last.unwrap_or_else(|| out_of_time(outgoing.host(), Phase::Connect)))
+    }
+
+    /// The outer error is final; the inner one says whether the connection had ended.
+    async fn ask(
+        &self,
+        mut connection: Connection,
+        outgoing: &Outgoing,
+    ) -> Result<Result<(Connection, Head), Failure>, UpstreamError> {
+        let head = timeout(self.limits.first_byte, connection.ask(outgoing)).await;
+        let head = head.map_err(|_| out_of_time(outgoing.host(), Phase::FirstByte))?;
+        Ok(head.map(|head| (connection, head)))
+    }
+
+    async fn respond(
+        &self,
+        outgoing: &Outgoing,
+        connection: Connection,
+        head: Head,
+    ) -> Result<UpstreamResponse, UpstreamError> {
+        // Without TLS the end of such a body cannot be told from a broken connection.
+        if head.framing == Framing::Close && outgoing.origin.scheme == Scheme::Http {
+            let reason = "body without length or chunks".to_owned();
+            return Err(broken(outgoing.host(), Failure { closed: false, reason }));
+        }
+        let mut body = HttpBody {
+            connector: Arc::clone(&self.connector),
+            connection: Some(connection),
+            failure: None,
+            framing: head.framing,
+            received: 0,
+            idle: self.limits.idle,
+            host: outgoing.host(),
+        };
+        if head.framing == Framing::Empty {
+            body.finish().await;
+        }
+        let mut headers = head.headers;
+        clean(&mut headers);
+        Ok(UpstreamResponse { status: head.status, reason: head.reason, headers, body: Box::new(body) })
+    }
+}
+
+#[async_trait]
+impl Upstream for Http {
+    async fn fetch(&self, request: &UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
+        let outgoing = Outgoing::new(request, &self.sites)?;
+        let (connection, head) = self.exchange(&outgoing).await?;
+        self.respond(&outgoing, connection, head).await
+    }
+}
+
+// === impl HttpBody ===
+
+impl HttpBody {
+    async fn finish(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.connector.release(connection).await;
+        }
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        while let Some(connection) = &mut self.connection {
+            match timeout(self.idle, connection.chunk()).await {
+                Ok(Ok(Some(bytes))) if bytes.is_empty() => {}
+                Ok(Ok(Some(bytes))) => {
+                    self.received += bytes.len() as u64;
+                    return Ok(Some(bytes));
+                }
+                Ok(Ok(None)) => self.finish().await,
+                Ok(Err(failure)) => return Err(self.ended_by(failure)),
+                Err(_) => return Err(out_of_time(self.host.clone(), Phase::Idle)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn ended_by(&self, failure: Failure) -> UpstreamError {
+        match self.framing {
+            Framing::Length(announced) if failure.closed && self.received < announced => {
+                UpstreamError::Length { host: self.host.clone(), announced, received: self.received }
+            }
+            _ => broken(self.host.clone(), failure),
+        }
+    }
+}
+
+#[async_trait]
+impl BodyStream for HttpBody {
+    async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let next = self.read().await;
+        if let Err(failure) = &next {
+            self.failure = Some(failure.clone());
+            self.connection = None;
+        }
+        next
+    }
+}
+
+fn broken(host: String, failure: Failure) -> UpstreamError {
+    UpstreamError::Broken { host, reason: failure.reason }
+}
+
+fn out_of_time(host: String, phase: Phase) -> UpstreamError {
+    UpstreamError::Timeout { host, phase }
+}
+
+fn clean(headers: &mut HeaderMap) {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named: Vec<HeaderName> =
+        values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+    for name in named.iter().chain(&HOP_BY_HOP).chain(&PERSONAL) {
+        headers.remove(name);
+    }
+}

@@ -1,0 +1,126 @@
+//! What goes over the wire: request-target and headers, built anew from the parsed parts of a request.
+//!
+//! Nothing of the client's request is passed on by default. The service answers 400 to headers that it does
+//! not expect from a package client (`Sec-Fetch-*`), a shared document must not depend on one caller's
+//! conditions (`If-None-Match` speaks of the gate's own tags), and npm's `npm-*` and `pacote-*` headers would
+//! name one of many waiters only.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HOST, RANGE, USER_AGENT},
+};
+
+use super::{Target, UpstreamError, UpstreamRequest, sites::Sites};
+use crate::config::upstream::Origin;
+
+/// The gate's own part of `User-Agent`.
+const USER_AGENT_TOKEN: &str = concat!("feedgate/", env!("CARGO_PKG_VERSION"));
+/// Longest `User-Agent` that is passed on, in bytes.
+const MAX_USER_AGENT: usize = 512;
+/// Client headers that the service's hosts get unchanged, besides those that are built here (facts §8).
+const TO_SERVICE: [HeaderName; 3] = [
+    ACCEPT,
+    HeaderName::from_static("x-nuget-session-id"),
+    HeaderName::from_static("x-nuget-client-version"),
+];
+/// All that a blob host gets: the signature in the URL is the only credential that it may see (facts §3.5).
+const TO_BLOB: [HeaderName; 2] = [ACCEPT, RANGE];
+/// Asks for 401 instead of a redirect to a sign-in page (facts §6).
+const FED_AUTH: HeaderName = HeaderName::from_static("x-tfs-fedauthredirect");
+
+/// A request, ready to be written.
+pub(super) struct Outgoing {
+    /// Where to connect.
+    pub(super) origin: Origin,
+    /// Method.
+    pub(super) method: Method,
+    /// Path and query.
+    pub(super) path: String,
+    /// Every header, `Host` included.
+    pub(super) headers: HeaderMap,
+}
+
+// === impl Outgoing ===
+
+impl Outgoing {
+    /// Fails if the target is not a configured host of the service or an allow-listed blob host, or its path
+    /// cannot stand in a request line.
+    pub(super) fn new(request: &UpstreamRequest, sites: &Sites) -> Result<Self, UpstreamError> {
+        let (origin, path, mut headers) = match &request.target {
+            Target::Service { service, org, path } => {
+                check_path(path)?;
+                let base = sites.base(*service, org)?;
+                (base.origin, base.prefix + path, service_headers(request))
+            }
+            Target::Blob(url) => {
+                let (origin, path) = sites.blob(url)?;
+                (origin, path, copied(&request.headers, &TO_BLOB))
+            }
+        };
+        let host = HeaderValue::try_from(origin.authority());
+        headers.insert(HOST, host.map_err(|e| UpstreamError::Request(e.to_string()))?);
+        Ok(Self { origin, method: request.method.clone(), path, headers })
+    }
+
+    /// Host and port, for errors.
+    pub(super) fn host(&self) -> String {
+        self.origin.authority()
+    }
+}
+
+fn service_headers(request: &UpstreamRequest) -> HeaderMap {
+    let mut headers = copied(&request.headers, &TO_SERVICE);
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(accept_encoding(&request.headers)));
+    headers.insert(USER_AGENT, user_agent(request.headers.get(USER_AGENT)));
+    headers.insert(FED_AUTH, HeaderValue::from_static("Suppress"));
+    if let Some(authorization) = &request.authorization {
+        let mut authorization = authorization.clone();
+        authorization.set_sensitive(true);
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    headers
+}
+
+fn copied(from: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for name in names {
+        for value in from.get_all(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers
+}
+
+/// The gate decodes gzip and nothing else, so it must not ask for anything else.
+fn accept_encoding(headers: &HeaderMap) -> &'static str {
+    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let mut codings = values.flat_map(|value| value.split(','));
+    if codings.any(|coding| coding.trim().eq_ignore_ascii_case("gzip")) { "gzip" } else { "identity" }
+}
+
+fn user_agent(client: Option<&HeaderValue>) -> HeaderValue {
+    let client = client.and_then(|value| value.to_str().ok()).map_or("", str::trim);
+    if client.is_empty() || client.len() > MAX_USER_AGENT {
+        return HeaderValue::from_static(USER_AGENT_TOKEN);
+    }
+    HeaderValue::try_from(format!("{client} {USER_AGENT_TOKEN}"))
+        .unwrap_or_else(|_| HeaderValue::from_static(USER_AGENT_TOKEN))
+}
+
+/// Visible ASCII only, no fragment, and no dot segments: a path must not leave its organisation.
+fn check_path(path: &str) -> Result<(), UpstreamError> {
+    let bad = |what: &str| Err(UpstreamError::Request(format!("path {what}")));
+    if !path.starts_with('/') {
+        return bad("does not start with `/`");
+    }
+    if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return bad("has a character that must be percent-encoded");
+    }
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    let is_dot =
+        |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    if path.split(['/', '\\']).any(is_dot) { bad("has a dot segment") } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! HTTP on the wire: connections that are kept, broken, cut short, or silent.
+
+use http::{HeaderValue, Method, StatusCode, header};
+use tokio::net::TcpListener;
+
+use super::{
+    AMPLE, SHORT, drained, get, http,
+    server::{Act, Server, answer, ok},
+    settings, text, whole,
+};
+use crate::{
+    config::upstream::Upstream as Settings,
+    upstream::{Http, Phase, Upstream, UpstreamError},
+};
+
+async fn fails(script: Vec<Act>) -> UpstreamError {
+    let server = Server::start(vec![script]).await;
+    text(&http(&server), "/x").await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_after_a_whole_body() {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+    let server = Server::start(vec![vec![ok("one"), answer(chunked), ok("")]]).await;
+    let http = http(&server);
+    for expected in ["one", "abcde", ""] {
+        assert_eq!(text(&http, "/x").await.unwrap(), expected);
+    }
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_whose_body_was_not_read_to_its_end_is_not_kept() {
+    let server = Server::start(vec![vec![ok("one"), ok("wrong")], vec![ok("two")]]).await;
+    let http = http(&server);
+    drop(http.fetch(&get("/x")).await.unwrap());
+    assert_eq!(text(&http, "/x").await.unwrap(), "two");
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_ended_is_replaced_once() {
+    for end in [Act::Reset, Act::Close] {
+        let server = Server::start(vec![vec![ok("one"), end.clone()], vec![ok("two")]]).await;
+        let kept = http(&server);
+        assert_eq!(text(&kept, "/x").await.unwrap(), "one");
+        assert_eq!(text(&kept, "/x").await.unwrap(), "two", "{end:?}");
+        assert_eq!(server.connections(), 2);
+
+        let server =
+            Server::start(vec![vec![ok("one"), end.clone()], vec![end.clone()], vec![ok("no")]]).await;
+        let kept = http(&server);
+        assert_eq!(text(&kept, "/x").await.unwrap(), "one");
+        let error = text(&kept, "/x").await.unwrap_err();
+        assert!(matches!(error, UpstreamError::Broken { .. }), "{end:?}: {error}");
+        assert_eq!(server.connections(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_new_connection_that_ends_is_not_tried_again() {
+    for end in [Act::Reset, Act::Close] {
+        let server = Server::start(vec![vec![end.clone()], vec![ok("no")]]).await;
+        let error = text(&http(&server), "/x").await.unwrap_err();
+        assert!(matches!(error, UpstreamError::Broken { .. }), "{end:?}: {error}");
+        assert_eq!(server.connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn nonsense_on_a_kept_connection_is_not_asked_for_again() {
+    let server = Server::start(vec![vec![ok("one"), answer("nonsense\r\n\r\n")], vec![ok("no")]]).await;
+    let http = http(&server);
+    text(&http, "/x").await.unwrap();
+    assert!(matches!(text(&http, "/x").await, Err(UpstreamError::Broken { .. })));
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_idempotent_is_sent_once() {
+    let server = Server::start(vec![vec![ok("one"), Act::Close], vec![ok("no")]]).await;
+    let http = http(&server);
+    text(&http, "/x").await.unwrap();
+    let mut post = get("/x");
+    post.method = Method::POST;
+    assert!(matches!(http.fetch(&post).await, Err(UpstreamError::Broken { .. })));
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_is_an_error_and_never_a_short_body() {
+    let short = fails(vec![answer("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabcd")]).await;
+    assert!(matches!(short, UpstreamError::Length { announced: 10, received: 4, .. }), "{short}");
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let rows = [
+        format!("{chunked}4\r\nabcd\r\n"),
+        format!("{chunked}8\r\nabcd"),
+        format!("{chunked}4\r\nabcd\r\n0\r\n"),
+        format!("{chunked}x\r\nabcd\r\n0\r\n\r\n"),
+        "HTTP/1.1 200 OK\r\n\r\nabcd".to_owned(),
+        "HTTP/1.0 200 OK\r\n\r\nabcd".to_owned(),
+    ];
+    for raw in rows {
+        let error = fails(vec![answer(&raw)]).await;
+        assert!(matches!(error, UpstreamError::Broken { .. }), "{raw:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_beyond_the_length_are_not_delivered_and_end_the_connection() {
+    let long = answer("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcdefgh");
+    let server = Server::start(vec![vec![long, ok("wrong")], vec![ok("two")]]).await;
+    let http = http(&server);
+    assert_eq!(text(&http, "/x").await.unwrap(), "abcd");
+    assert_eq!(text(&http, "/x").await.unwrap(), "two");
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_an_error_that_does_not_quote_it() {
+    let nine = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(9);
+    let rows = [
+        "SSH-2.0-secret\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: secret\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nsecret",
+        "HTTP/1.1 303 See Other\r\nLocation: https://b/?sig=secret\r\nbad header\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: secret\r\n\r\n",
+        &nine,
+    ];
+    for raw in rows {
+        let error = fails(vec![answer(raw), Act::Hang]).await;
+        assert!(matches!(error, UpstreamError::Broken { .. }), "{raw:?}: {error}");
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn informational_heads_are_skipped() {
+    let raw = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+               HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let server = Server::start(vec![vec![answer(raw), ok("two")]]).await;
+    let http = http(&server);
+    assert_eq!(text(&http, "/x").await.unwrap(), "ok");
+    assert_eq!(text(&http, "/x").await.unwrap(), "two");
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn answers_without_a_body_end_at_their_head_and_keep_the_connection() {
+    let rows = [
+        (Method::GET, "HTTP/1.1 204 No Content\r\n\r\n"),
+        (Method::GET, "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n"),
+        (Method::HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"),
+        (Method::HEAD, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        (Method::OPTIONS, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    ];
+    let script = rows.iter().map(|(_, raw)| answer(raw)).collect();
+    let server = Server::start(vec![script]).await;
+    let http = http(&server);
+    for (method, raw) in rows {
+        let mut request = get("/x");
+        request.method = method;
+        let response = http.fetch(&request).await.unwrap();
+        assert_eq!(whole(response).await.unwrap(), "", "{raw}");
+    }
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn the_head_comes_through_with_its_reason_and_without_what_is_not_for_others() {
+    let raw = "HTTP/1.1 404 Not Found - The feed 'x' doesn't exist. (DevOps Activity ID: 1)\r\n\
+               Content-Length: 0\r\nActivityId: 1\r\nSet-Cookie: a=b\r\nX-VSS-UserData: me\r\n\
+               Connection: keep-alive, X-Once\r\nX-Once: 1\r\nKeep-Alive: timeout=5\r\n\
+               WWW-Authenticate: Bearer\r\nWWW-Authenticate: TFS-Federated\r\n\r\n";
+    let server = Server::start(vec![vec![answer(raw), ok("")]]).await;
+    let http = http(&server);
+    let response = http.fetch(&get("/x")).await.unwrap();
+    assert_eq!(response.status, StatusCode::NOT_FOUND);
+    let reason = response.reason.as_deref();
+    assert_eq!(reason, Some("Not Found - The feed 'x' doesn't exist. (DevOps Activity ID: 1)"));
+    let mut names: Vec<_> = response.headers.keys().map(header::HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["activityid", "content-length", "www-authenticate"]);
+    assert_eq!(response.headers.get_all(header::WWW_AUTHENTICATE).iter().count(), 2);
+    assert_eq!(http.fetch(&get("/x")).await.unwrap().reason, None);
+}
+
+#[tokio::test]
+async fn the_request_on_the_wire_is_built_from_the_allow_list() {
+    let server = Server::start(vec![vec![ok("")]]).await;
+    let mut request = get("/_packaging/f/npm/registry/@a%2fb?q=%20");
+    for (name, value) in [("accept", "a/b"), ("cookie", "c=d"), ("sec-fetch-mode", "cors"), ("host", "gate")]
+    {
+        request.headers.insert(name, HeaderValue::from_static(value));
+    }
+    request.authorization = Some(HeaderValue::from_static("Basic eDp5"));
+    http(&server).fetch(&request).await.unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let mut lines: Vec<_> = server.requests()[0].trim_end().split("\r\n").map(str::to_lowercase).collect();
+    lines[1..].sort();
+    let expected = [
+        "get /contoso/_packaging/f/npm/registry/@a%2fb?q=%20 http/1.1".to_owned(),
+        "accept-encoding: identity".to_owned(),
+        "accept: a/b".to_owned(),
+        "authorization: basic edp5".to_owned(),
+        format!("host: {}", server.authority()),
+        format!("user-agent: feedgate/{version}"),
+        "x-tfs-fedauthredirect: suppress".to_owned(),
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test]
+async fn a_silent_service_runs_into_the_limit_of_its_phase() {
+    let phase = |error: &UpstreamError| match error {
+        UpstreamError::Timeout { phase, .. } => Some(*phase),
+        _ => None,
+    };
+    let server = Server::start(vec![vec![Act::Hang]]).await;
+    let impatient = Settings { first_byte_timeout: SHORT, ..settings(&server) };
+    let error = text(&Http::new(&impatient).unwrap(), "/x").await.unwrap_err();
+    assert_eq!(phase(&error), Some(Phase::FirstByte), "{error}");
+
+    let half = answer("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc");
+    let server = Server::start(vec![vec![half, Act::Hang], vec![Act::Hang]]).await;
+    let impatient = Settings { idle_timeout: SHORT, ..settings(&server) };
+    let mut response = Http::new(&impatient).unwrap().fetch(&get("/x")).await.unwrap();
+    let (received, end) = drained(&mut *response.body).await;
+    assert_eq!((received, phase(&end.unwrap_err())), (3, Some(Phase::Idle)));
+    assert!(response.body.next().await.is_err(), "a failed body never ends well");
+
+    // A TLS client that is never answered waits in its handshake.
+    let tls = server.url().replace("http:", "https:") + "/{org}";
+    let impatient = Settings { connect_timeout: SHORT, pkgs: tls.parse().unwrap(), ..settings(&server) };
+    let error = text(&Http::new(&impatient).unwrap(), "/x").await.unwrap_err();
+    assert_eq!(phase(&error), Some(Phase::Connect), "{error}");
+}
+
+#[tokio::test]
+async fn an_address_that_refuses_is_passed_over_for_the_next() {
+    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let refusing = dead.local_addr().unwrap();
+    drop(dead);
+    let server = Server::start(vec![vec![ok("one")]]).await;
+    let http = http(&server);
+    let name = || ("localhost".to_owned(), server.address().port());
+    http.resolver.remember(name(), [refusing, server.address()].into());
+    assert_eq!(text(&http, "/x").await.unwrap(), "one");
+
+    http.resolver.remember(name(), [refusing, refusing].into());
+    let error = text(&http, "/x").await.unwrap_err();
+    assert!(matches!(&error, UpstreamError::Connect { host, .. } if *host == server.authority()), "{error}");
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_a_connect_error() {
+    let server = Server::start(vec![]).await;
+    let nowhere = "http://no-such-host.invalid/{org}".parse().unwrap();
+    let settings = Settings { pkgs: nowhere, connect_timeout: AMPLE, ..settings(&server) };
+    let error = text(&Http::new(&settings).unwrap(), "/x").await.unwrap_err();
+    assert!(matches!(&error, UpstreamError::Connect { reason, .. } if reason.contains("lookup")), "{error}");
+}
