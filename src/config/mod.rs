@@ -1,1 +1,184 @@
-//! Placeholder.
+//! What the operator may set: read once at the start, validated, every mistake reported at once.
+//!
+//! Precedence: environment over file over default. A variable `FEEDGATE_STORE__CAPACITY` sets
+//! `store.capacity`: two underscores stand for the dot. Secrets are not configuration: none is read here.
+
+mod keys;
+mod sections;
+pub mod store;
+mod text_enum;
+pub mod units;
+pub mod upstream;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use toml::{Table, Value};
+
+pub use self::{
+    keys::{Problem, Setting},
+    sections::{
+        Access, Admin, Freshness, Listen, Log, LogFormat, LogLevel, Metadata, Outage, PublicUrl, Throttle,
+    },
+    store::StoreSettings,
+    upstream::Upstream,
+};
+use keys::{Findings, Keys};
+
+/// Start of the names of environment variables that set a key.
+const ENVIRONMENT_PREFIX: &str = "FEEDGATE_";
+
+/// The validated configuration; nothing in it means "use the default".
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Config {
+    /// `[listen]`.
+    pub listen: Listen,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// `[upstream]`.
+    pub upstream: Upstream,
+    /// `[throttle]`.
+    pub throttle: Throttle,
+    /// `[store]`.
+    pub store: StoreSettings,
+    /// `[metadata]`.
+    pub metadata: Metadata,
+    /// `[access]`.
+    pub access: Access,
+    /// `[outage]`.
+    pub outage: Outage,
+    /// `[log]`.
+    pub log: Log,
+}
+
+/// A configuration with the value of every key, for printing.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The typed configuration.
+    pub config: Config,
+    /// Every key with its value in force.
+    pub settings: Vec<Setting>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read `{path}`: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("not TOML: {0}")]
+    Syntax(String),
+    /// Keys or values that break a rule, all of them.
+    #[error("{}", list(.0))]
+    Invalid(Vec<Problem>),
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Reads `path` (or nothing but defaults) and lays the environment over it.
+    pub fn load(path: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Loaded, ConfigError> {
+        let text = match path {
+            None => String::new(),
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?,
+        };
+        Self::parse(&text, environment)
+    }
+
+    /// Reads the text of a configuration file and lays the environment over it.
+    pub fn parse(text: &str, environment: &BTreeMap<String, String>) -> Result<Loaded, ConfigError> {
+        let mut root: Table =
+            text.parse().map_err(|e: toml::de::Error| ConfigError::Syntax(e.to_string()))?;
+        overlay(&mut root, environment);
+        let mut findings = Findings::default();
+        let config = Self::read(&mut root, &mut findings);
+        for (key, value) in root {
+            let value = value.to_string().chars().take(120).collect();
+            findings.problems.push(Problem { key, value, rule: "is not a known table".into() });
+        }
+        if findings.problems.is_empty() {
+            Ok(Loaded { config, settings: findings.settings })
+        } else {
+            Err(ConfigError::Invalid(findings.problems))
+        }
+    }
+
+    fn read(root: &mut Table, findings: &mut Findings) -> Self {
+        Self {
+            listen: Listen::read(Keys::take(root, "listen", findings)),
+            admin: Admin::read(Keys::take(root, "admin", findings)),
+            upstream: Upstream::read(Keys::take(root, "upstream", findings)),
+            throttle: Throttle::read(Keys::take(root, "throttle", findings)),
+            store: StoreSettings::read(Keys::take(root, "store", findings)),
+            metadata: Metadata::read(Keys::take(root, "metadata", findings)),
+            access: Access::read(Keys::take(root, "access", findings)),
+            outage: Outage::read(Keys::take(root, "outage", findings)),
+            log: Log::read(Keys::take(root, "log", findings)),
+        }
+    }
+}
+
+// === impl Loaded ===
+
+impl Loaded {
+    /// The effective configuration as a TOML file with every key.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        let mut table = "";
+        for setting in &self.settings {
+            if setting.table != table {
+                table = &setting.table;
+                let gap = if text.is_empty() { "" } else { "\n" };
+                let _ = writeln!(text, "{gap}[{table}]");
+            }
+            let _ = writeln!(text, "{} = {}", setting.key, setting.value);
+        }
+        text
+    }
+}
+
+fn overlay(root: &mut Table, environment: &BTreeMap<String, String>) {
+    'variables: for (name, value) in environment {
+        let Some(key) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+        let path: Vec<_> = key.split("__").map(str::to_lowercase).collect();
+        let [tables @ .., last] = path.as_slice() else { continue };
+        if tables.is_empty() {
+            continue;
+        }
+        let mut table = &mut *root;
+        for name in tables {
+            let inner = table.entry(name.clone()).or_insert_with(|| Value::Table(Table::new()));
+            // Something else in a table's place is a mistake of the file; it is reported when it is read.
+            let Value::Table(inner) = inner else { continue 'variables };
+            table = inner;
+        }
+        table.insert(last.clone(), environment_value(value));
+    }
+}
+
+/// Numbers, booleans and lists are written as in the file; everything else is a string.
+fn environment_value(text: &str) -> Value {
+    let parsed: Option<Table> = format!("v = {text}").parse().ok();
+    match parsed.and_then(|mut table| table.remove("v")) {
+        Some(value @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_) | Value::String(_))) => value,
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,440 @@
+//! The typed sections of the configuration and their defaults, each with its reason.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use super::{keys::Keys, store, store::StoreSettings, text_enum::text_enum, upstream::Upstream};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// `[listen]`: where clients reach the gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Address and port; port 0 takes a free one. Loopback by default: private packages behind it.
+    pub address: SocketAddr,
+    /// Scheme, host and port that clients use, when it is not what their `Host` header says (behind a TLS
+    /// terminator or a rename), e.g. `https://packages.example.com`.
+    pub public_url: Option<PublicUrl>,
+    /// Threads that serve requests; 0 is one for each core.
+    pub threads: usize,
+    /// Longest time that stopping waits for requests in progress.
+    pub drain_timeout: Duration,
+}
+
+/// An origin: scheme, host and optional port, without a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl(String);
+
+/// `[admin]`: metrics and health, on a listener of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Address and port; port 0 takes a free one.
+    pub address: SocketAddr,
+}
+
+/// `[throttle]`: what the service may be asked at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Throttle {
+    /// Most requests in flight to the API hosts. The service blocks by concurrency per address at a number
+    /// that it does not publish (facts §7.2); restores with 100–200 parallel requests met it.
+    pub api_in_flight: usize,
+    /// Most downloads in flight from the blob hosts, which have no such limit.
+    pub blob_in_flight: usize,
+    /// Longest wait for a permit: below the 100 s after which NuGet gives a request up (facts §4.5).
+    pub queue_timeout: Duration,
+}
+
+/// How long one class of documents is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// Served without asking the service.
+    pub fresh: Duration,
+    /// After that: served at once and refreshed behind the answer (RFC 5861 §3).
+    pub stale_while_revalidate: Duration,
+    /// After the fresh time: served when the service cannot answer (RFC 5861 §4).
+    pub stale_if_error: Duration,
+}
+
+/// `[metadata]`: documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    /// Memory for representations that are ready to be sent, in bytes.
+    pub memory: u64,
+    /// NuGet service index: changes when the service does.
+    pub service_index: Freshness,
+    /// npm packument.
+    pub packument: Freshness,
+    /// NuGet `flat2/{id}/index.json`.
+    pub version_list: Freshness,
+    /// NuGet registration index, page and leaf.
+    pub registration: Freshness,
+    /// NuGet nuspec: one version's never changes (facts §0.9).
+    pub nuspec: Freshness,
+    /// NuGet search.
+    pub search: Freshness,
+    /// NuGet vulnerability lists.
+    pub vulnerabilities: Freshness,
+}
+
+/// `[access]`: how long the service's word on who may read a feed is trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// A permission; 60–300 s is what the facts suggest (§6).
+    pub verdict_ttl: Duration,
+    /// A refusal of a credential: short, since rights are granted while a user waits.
+    pub denied_ttl: Duration,
+    /// A refusal of anonymous callers: NuGet asks for every URL without a credential first.
+    pub anonymous_denied_ttl: Duration,
+    /// A permission while the service cannot be asked.
+    pub grace: Duration,
+}
+
+/// `[outage]`: what a bad day of the service costs a caller for whom there is a stored copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    /// Longest wait for the service before the stored copy is served.
+    pub patience: Duration,
+    /// After a failure, how long stored copies are served without asking again.
+    pub cooldown: Duration,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Text for people or JSON for collectors.
+    pub format: LogFormat,
+    /// Least important level that is written.
+    pub level: LogLevel,
+}
+
+text_enum! {
+    /// Form of a log line.
+    pub enum LogFormat {
+        /// One line of text.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+text_enum! {
+    /// Level of a log line.
+    pub enum LogLevel {
+        /// Only what needs a person.
+        Error = "error",
+        /// What may need one.
+        Warn = "warn",
+        /// Requests and life cycle.
+        Info = "info",
+        /// Decisions.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+// === impl Listen ===
+
+impl Default for Listen {
+    fn default() -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], 4873));
+        Self { address, public_url: None, threads: 0, drain_timeout: 30 * SECOND }
+    }
+}
+
+impl Listen {
+    pub(super) fn read(mut keys: Keys<'_>) -> Self {
+        let default = Self::default();
+        let section = Self {
+            address: keys.parsed("address", default.address),
+            public_url: keys.optional("public_url", default.public_url),
+            threads: keys.count("threads", default.threads, 0..=1024),
+            drain_timeout: keys.span("drain_timeout", default.drain_timeout, Duration::ZERO),
+        };
+        keys.finish();
+        section
+    }
+}
+
+// === impl PublicUrl ===
+
+impl PublicUrl {
+    /// Scheme, host and port, no slash at the end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for PublicUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const RULE: &str = "must be http:// or https://, a host and perhaps a port, without a path";
+        let uri: http::Uri = text.parse().map_err(|_| RULE)?;
+        let path = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+        match (uri.scheme_str(), uri.authority()) {
+            (Some(scheme @ ("http" | "https")), Some(authority))
+                if matches!(path, "" | "/") && !authority.as_str().contains('@') =>
+            {
+                Ok(Self(format!("{scheme}://{authority}")))
+            }
+            _ => Err(RULE),
+        }
+    }
+}
+
+impl std::fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl Admin ===
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 4874)) }
+    }
+}
+
+impl Admin {
+    pub(super) fn read(mut keys: Keys<'_>) -> Self {
+        let section = Self { address: keys.parsed("address", Self::default().address) };
+        keys.finish();
+        section
+    }
+}
+
+// === impl Throttle ===
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self { api_in_flight: 32, blob_in_flight: 64, queue_timeout: 60 * SECOND }
+    }
+}
+
+impl Throttle {
+    pub(super) fn read(mut keys: Keys<'_>) -> Self {
+        let default = Self::default();
+        let section = Self {
+            api_in_flight: keys.count("api_in_flight", default.api_in_flight, 1..=10_000),
+            blob_in_flight: keys.count("blob_in_flight", default.blob_in_flight, 1..=10_000),
+            queue_timeout: keys.span("queue_timeout", default.queue_timeout, Duration::from_millis(1)),
+        };
+        keys.finish();
+        section
+    }
+}
+
+// === impl Freshness ===
+
+impl Freshness {
+    const fn new(fresh: Duration, stale_while_revalidate: Duration, stale_if_error: Duration) -> Self {
+        Self { fresh, stale_while_revalidate, stale_if_error }
+    }
+
+    fn read(mut keys: Keys<'_>, default: Self) -> Self {
+        let section = Self {
+            fresh: keys.span("fresh", default.fresh, Duration::ZERO),
+            stale_while_revalidate: keys.span(
+                "stale_while_revalidate",
+                default.stale_while_revalidate,
+                Duration::ZERO,
+            ),
+            stale_if_error: keys.span("stale_if_error", default.stale_if_error, Duration::ZERO),
+        };
+        keys.finish();
+        section
+    }
+}
+
+// === impl Metadata ===
+
+impl Default for Metadata {
+    fn default() -> Self {
+        // A version published past the gate is seen after a minute at the latest, plus one answer from the
+        // stale-while-revalidate window; a build that ran once runs for a week without the service.
+        let changing = Freshness::new(MINUTE, MINUTE, 7 * DAY);
+        let steady = Freshness::new(HOUR, DAY, 7 * DAY);
+        Self {
+            memory: 256 << 20,
+            service_index: steady,
+            packument: changing,
+            version_list: changing,
+            registration: changing,
+            nuspec: Freshness::new(DAY, 7 * DAY, 30 * DAY),
+            search: Freshness::new(30 * SECOND, Duration::ZERO, DAY),
+            vulnerabilities: steady,
+        }
+    }
+}
+
+impl Metadata {
+    pub(super) fn read(mut keys: Keys<'_>) -> Self {
+        let default = Self::default();
+        let memory = keys.size("memory", default.memory, 1 << 20);
+        let mut class = |name: &str, default: Freshness| Freshness::read(keys.inner(name), default);
+        let section = Self {
+            memory,
+            service_index: class("service_index", default.service_index),
+            packument: class("packument", default.packument),
+            version_list: class("version_list", default.version_list),
+            registration: class("registration", default.registration),
+            nuspec: class("nuspec", default.nuspec),
+            search: class("search", default.search),
+            vulnerabilities: class("vulnerabilities", default.vulnerabilities),
+        };
+        keys.finish();
+        section
+    }
+}
+
+// === impl Access ===
+
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            verdict_ttl: 5 * MINUTE,
+            denied_ttl: 10 * SECOND,
+            anonymous_denied_ttl: MINUTE,
+            grace: 7 * DAY,
+        }
+    }
+}
+
+impl Access {
+    pub(super) fn read(mut keys: Keys<'_>) -> Self {
+        let default = Self::default();
+        let section = Self {
+            verdict_ttl: keys.span("verdict_ttl", default.verdict_ttl, Duration::ZERO),
+            denied_ttl: keys.span("denied_ttl", default.denied_ttl, Duration::ZERO),
+            anonymous_denied_ttl: keys.span(
+                "anonymous_denied_ttl",
+                default.anonymous_denied_ttl,
+                Duration::ZERO,
+            ),
+            grace: keys.span("grace", default.grace, Duration::ZERO),
+        };
+        keys.finish();
+        section
+    }
+}
+
+// === impl Outage ===
+
+impl Default for Outage {
+    fn default() -> Self {
+        Self { patience: 3 * SECOND, cooldown: 5 * SECOND }
+    }
+}
+
+impl Outage {
+    pub(super) fn read(mut keys: Keys<'_>) -> Self {
+        let default = Self::default();
+        let section = Self {
+            patience: keys.span("patience", default.patience, Duration::from_millis(1)),
+            cooldown: keys.span("cooldown", default.cooldown, Duration::ZERO),
+        };
+        keys.finish();
+        section
+    }
+}
+
+// === impl Log ===
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: LogLevel::Info }
+    }
+}
+
+impl Log {
+    pub(super) fn read(mut keys: Keys<'_>) -> Self {
+        let default = Self::default();
+        let section = Self {
+            format: keys.parsed("format", default.format),
+            level: keys.parsed("level", default.level),
+        };
+        keys.finish();
+        section
+    }
+}
+
+// === impl StoreSettings ===
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        // 20 GiB hold the packages of several hundred projects.
+        Self::new("feedgate-store", 20 << 30)
+    }
+}
+
+impl StoreSettings {
+    pub(super) fn read(mut keys: Keys<'_>) -> Self {
+        let default = Self::default();
+        let section = Self {
+            path: keys.path("path", default.path),
+            capacity: keys.size("capacity", default.capacity, store::SMALLEST_CAPACITY),
+            spill: keys.size("spill", default.spill, 0),
+            page_cache: keys.size("page_cache", default.page_cache, 0),
+            hot_capacity: keys.size("hot_capacity", default.hot_capacity, 0),
+            hot_largest: keys.size("hot_largest", default.hot_largest, 0),
+            touch_granularity: keys.span("touch_granularity", default.touch_granularity, Duration::ZERO),
+            free_reserve: keys.size("free_reserve", default.free_reserve, 0),
+        };
+        for mistake in section.mistakes() {
+            let value = super::units::format_size(mistake.value);
+            keys.problem(mistake.key, format!("\"{value}\""), mistake.reason.to_owned());
+        }
+        keys.finish();
+        section
+    }
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    pub(super) fn read(mut keys: Keys<'_>) -> Self {
+        let default = Self::default();
+        let section = Self {
+            pkgs: keys.parsed("pkgs", default.pkgs),
+            feeds: keys.parsed("feeds", default.feeds),
+            blob_hosts: keys.list("blob_hosts", default.blob_hosts),
+            ca_file: keys.optional("ca_file", default.ca_file.map(FilePath)).map(|path| path.0),
+            connect_timeout: keys.span("connect_timeout", default.connect_timeout, Duration::from_millis(1)),
+            first_byte_timeout: keys.span(
+                "first_byte_timeout",
+                default.first_byte_timeout,
+                Duration::from_millis(1),
+            ),
+            idle_timeout: keys.span("idle_timeout", default.idle_timeout, Duration::from_millis(1)),
+            keepalive_connections: keys.count(
+                "keepalive_connections",
+                default.keepalive_connections,
+                0..=100_000,
+            ),
+            max_document_size: keys.size("max_document_size", default.max_document_size, 1 << 10),
+        };
+        keys.finish();
+        section
+    }
+}
+
+/// A path that reads and writes itself like the other values.
+struct FilePath(PathBuf);
+
+impl std::str::FromStr for FilePath {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.into()))
+    }
+}
+
+impl std::fmt::Display for FilePath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
