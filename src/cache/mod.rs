@@ -1,1 +1,202 @@
-//! Placeholder.
+//! Metadata: documents of the service, kept in memory and on disk, and which package is which blob.
+//!
+//! A document's *entry* (when it came, its digest) is small and lives in moka and in sled; its body lies
+//! gzipped in the blob store, so that one disk budget and one eviction order cover everything. What is sent
+//! to clients are *representations* made from it, kept in moka ready to be written.
+//!
+//! The cache neither asks the service nor decides who may read: see `handler` and `access`. An error of the
+//! store is counted, logged and treated as a miss; it never fails a request.
+
+mod coalesce;
+mod entry;
+mod freshness;
+mod memory;
+mod packages;
+
+use std::{io::Read as _, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+pub use coalesce::{Coalescer, Landing};
+pub use entry::{Body, Entry};
+pub use freshness::{Assessment, Usability, assess};
+pub use memory::RepresentationKey;
+pub use packages::{PackageEntry, PackageIndex};
+
+use crate::{
+    blob::{BlobKind, BlobStore, Digests, VsoHasher},
+    disk::{Database, DiskError, Tree, TreeName, off_thread},
+    document::representation::Representation,
+    ident::StorageId,
+};
+use memory::Memory;
+
+/// Bodies up to this many bytes are hashed where they are: some 40 µs.
+const INLINE: usize = 64 << 10;
+/// Bytes read from a stored body at a time.
+const READ: usize = 256 << 10;
+
+/// Documents and their representations.
+pub struct DocumentCache {
+    memory: Memory,
+    tree: Tree,
+    blobs: Arc<dyn BlobStore>,
+}
+
+// === impl DocumentCache ===
+
+impl DocumentCache {
+    /// A cache with `memory` bytes for representations, over what `database` and `blobs` keep.
+    pub fn new(database: &Database, blobs: Arc<dyn BlobStore>, memory: u64) -> Self {
+        Self { memory: Memory::new(memory), tree: database.tree(TreeName::Metadata), blobs }
+    }
+
+    /// The entry of a document.
+    pub fn entry(&self, key: &str) -> Option<Arc<Entry>> {
+        if let Some(entry) = self.memory.entry(key) {
+            return Some(entry);
+        }
+        let stored = self.tree.get(key.as_bytes()).unwrap_or_else(|error| {
+            tracing::warn!(%error, key, "stored document unreadable");
+            None
+        })?;
+        let Some(entry) = Entry::decode(&stored).map(Arc::new) else {
+            tracing::warn!(key, "stored document has an unknown form; dropped");
+            self.remove(key);
+            return None;
+        };
+        self.memory.insert_entry(key, Arc::clone(&entry));
+        Some(entry)
+    }
+
+    /// Keeps a document that the service sent at `fetched_at`.
+    pub async fn put(&self, key: &str, body: Bytes, fetched_at: SystemTime) -> Arc<Entry> {
+        let digest = digest_of(&body).await;
+        let length = body.len() as u64;
+        let place = match self.entry(key) {
+            Some(old) if old.digest == digest && self.has_body(&old).await => old.body.clone(),
+            Some(_) | None => self.store_body(&body).await.map_or(Body::Memory(body), Body::Stored),
+        };
+        let entry = Arc::new(Entry { fetched_at, digest, length, body: place });
+        if let Some(stored) = entry.encode()
+            && let Err(error) = insert(&self.tree, key, stored).await
+        {
+            tracing::warn!(%error, key, "document not stored");
+        }
+        self.memory.insert_entry(key, Arc::clone(&entry));
+        entry
+    }
+
+    /// Drops a document.
+    pub fn remove(&self, key: &str) {
+        self.memory.remove_entry(key);
+        if let Err(error) = self.tree.remove(key.as_bytes()) {
+            tracing::error!(%error, key, "stored document not removed");
+        }
+    }
+
+    /// A document's body as the service sent it, decompressed; `None` when it is gone or damaged.
+    pub async fn body(&self, entry: &Entry) -> Option<Bytes> {
+        let id = match &entry.body {
+            Body::Memory(body) => return Some(body.clone()),
+            Body::Stored(id) => id,
+        };
+        let packed = self.read_blob(id).await?;
+        let expected = entry.length;
+        let body = blocking(move || unpack(&packed, expected)).await?;
+        if digest_of(&body).await != entry.digest {
+            tracing::warn!(%id, "stored document does not have its digest; dropped");
+            let _ = self.blobs.remove(id).await;
+            return None;
+        }
+        Some(body)
+    }
+
+    /// A representation that is ready.
+    pub fn representation(&self, key: &RepresentationKey) -> Option<Arc<Representation>> {
+        self.memory.representation(key)
+    }
+
+    /// Keeps a representation.
+    pub fn insert_representation(&self, key: RepresentationKey, it: Arc<Representation>) {
+        self.memory.insert_representation(key, it);
+    }
+
+    /// Representations in memory and their bytes.
+    pub fn memory_usage(&self) -> (u64, u64) {
+        self.memory.usage()
+    }
+
+    async fn has_body(&self, entry: &Entry) -> bool {
+        match &entry.body {
+            Body::Memory(_) => false,
+            Body::Stored(id) => matches!(self.blobs.stat(id).await, Ok(Some(_))),
+        }
+    }
+
+    async fn store_body(&self, body: &Bytes) -> Option<StorageId> {
+        let input = body.clone();
+        let (packed, id) = blocking(move || pack(&input)).await?;
+        let stored = async {
+            let mut writer = self.blobs.begin(BlobKind::Document, Some(packed.len() as u64)).await?;
+            writer.write(packed).await?;
+            writer.commit(id, Digests::default()).await
+        };
+        match stored.await {
+            Ok(()) => Some(id),
+            Err(error) => {
+                tracing::warn!(%error, "document body not stored");
+                None
+            }
+        }
+    }
+
+    async fn read_blob(&self, id: &StorageId) -> Option<Bytes> {
+        let blob = self.blobs.open(id).await.ok().flatten()?;
+        let mut whole = Vec::with_capacity(usize::try_from(blob.stat.length).ok()?);
+        while (whole.len() as u64) < blob.stat.length {
+            whole.extend_from_slice(&blob.bytes.read_at(whole.len() as u64, READ).await.ok()?);
+        }
+        Some(whole.into())
+    }
+}
+
+/// Runs CPU work of more than a few hundred microseconds off the I/O threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Option<T> + Send + 'static,
+) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok().flatten()
+}
+
+/// Writes an entry off the I/O threads: sled may have to wait for its log.
+async fn insert(tree: &Tree, key: &str, value: impl AsRef<[u8]> + Send + 'static) -> Result<(), DiskError> {
+    let (tree, key) = (tree.clone(), key.to_owned());
+    off_thread("write entry", move || tree.insert(key.as_bytes(), value.as_ref())).await?
+}
+
+async fn digest_of(body: &Bytes) -> [u8; 32] {
+    if body.len() <= INLINE {
+        return Sha256::digest(body).into();
+    }
+    let held = body.clone();
+    // An impossible failure yields a digest that no body has, so the document is fetched again.
+    blocking(move || Some(Sha256::digest(&held).into())).await.unwrap_or_default()
+}
+
+/// Level 1: the body is read back rarely (after a restart, or for a new representation).
+fn pack(body: &[u8]) -> Option<(Bytes, StorageId)> {
+    let mut packed = Vec::with_capacity(body.len() / 4);
+    let mut encoder = flate2::bufread::GzEncoder::new(body, flate2::Compression::fast());
+    encoder.read_to_end(&mut packed).ok()?;
+    let mut hasher = VsoHasher::new();
+    hasher.update(&packed);
+    Some((packed.into(), hasher.finish()))
+}
+
+fn unpack(packed: &[u8], length: u64) -> Option<Bytes> {
+    let mut body = Vec::with_capacity(usize::try_from(length).ok()?);
+    let mut decoder = flate2::bufread::GzDecoder::new(packed).take(length + 1);
+    decoder.read_to_end(&mut body).ok()?;
+    (body.len() as u64 == length).then(|| body.into())
+}

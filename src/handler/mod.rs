@@ -1,1 +1,249 @@
-//! Placeholder.
+//! What to do for each kind of request: lookup, permission, fetch, fill. No Pingora types.
+//!
+//! A handler asks `access` where the caller stands, `cache` and `blob` what is stored, and `upstream` for the
+//! rest. One fetch per object runs at a time, in a task of its own; the callers wait for its result. An
+//! object that was fetched with one caller's credential reaches another only after the service let that
+//! other caller read the feed.
+
+mod document;
+mod error;
+mod metrics;
+mod outage;
+mod package;
+mod passthrough;
+mod permission;
+mod reply;
+mod represent;
+
+use std::{num::NonZero, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub use error::HandlerError;
+pub use metrics::HandlerMetrics;
+pub use reply::{CacheStatus, PackageBody, Reply, ReplyBody};
+
+use crate::{
+    access::{Access, Audience, Caller},
+    blob::BlobStore,
+    cache::{Coalescer, DocumentCache, Entry, PackageIndex},
+    clock::Clock,
+    config,
+    document::{
+        representation::Representation,
+        rewrite::{PublicBase, ServiceHosts},
+    },
+    ident::Name,
+    route::{DocumentClass, DocumentRoute, Package, Route, Target},
+    upstream::{Azure, Service},
+};
+use outage::OutageMemory;
+
+/// Documents above this many bytes are worked on as many at a time as there are cores.
+const LARGE: u64 = 1 << 20;
+
+/// A request, as the edge understood it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Method.
+    pub method: Method,
+    /// What is asked for.
+    pub route: Route,
+    /// The client's headers.
+    pub headers: HeaderMap,
+    /// Who asks.
+    pub caller: Caller,
+    /// What the gate's own URLs look like to this client.
+    pub base: PublicBase,
+    /// When the request came.
+    pub received_at: SystemTime,
+}
+
+/// What the edge is to do.
+pub enum Outcome {
+    /// Send this answer.
+    Reply(Reply),
+    /// Let Pingora forward the request itself: writes, and what else is never looked at.
+    Forward(Forward),
+}
+
+/// Where a forwarded request goes.
+#[derive(Debug, Clone)]
+pub struct Forward {
+    /// Which host of the service.
+    pub service: Service,
+    /// Whose.
+    pub org: Name,
+    /// Path and query below the organisation, percent-encoded.
+    pub path: String,
+    /// The document at this path, if it is one.
+    pub document: Option<DocumentRoute>,
+}
+
+/// The kinds of request, for labels and logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RouteClass {
+    /// A cacheable document.
+    Document(DocumentClass),
+    /// The bytes of an npm package.
+    NpmPackage,
+    /// The bytes of a NuGet package.
+    NugetPackage,
+    /// Passed through.
+    Passthrough,
+    /// Refused before it was understood.
+    Unknown,
+}
+
+/// What the handlers are built from.
+pub struct Parts {
+    /// The service.
+    pub service: Azure,
+    /// Hosts whose URLs are rewritten.
+    pub hosts: Arc<ServiceHosts>,
+    /// Documents.
+    pub documents: DocumentCache,
+    /// Which package is which blob.
+    pub packages: PackageIndex,
+    /// Bytes.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Verdicts.
+    pub access: Access,
+    /// Freshness of documents.
+    pub metadata: config::Metadata,
+    /// Patience with the service.
+    pub outage: config::Outage,
+    /// Largest document that is taken, in bytes.
+    pub max_document: u64,
+    /// Time of day.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: HandlerMetrics,
+}
+
+/// Answers requests. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Handler {
+    parts: Arc<Parts>,
+    outage: Arc<OutageMemory>,
+    fetches: Arc<Coalescer<Result<Fetched, HandlerError>>>,
+    builds: Arc<Coalescer<Option<Arc<Representation>>>>,
+    locations: Arc<Coalescer<package::Located>>,
+    downloads: Arc<Coalescer<package::Located>>,
+    arriving: Arc<package::Arriving>,
+    /// Room for work on large documents: it takes a few times their size in memory, and a core.
+    workbench: Arc<Semaphore>,
+}
+
+/// A document that just came from the service.
+#[derive(Debug, Clone)]
+struct Fetched {
+    entry: Arc<Entry>,
+    body: Bytes,
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, NonZero::get)
+}
+
+// === impl Handler ===
+
+impl Handler {
+    /// Builds the handlers.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            outage: Arc::new(OutageMemory::new(parts.outage.cooldown)),
+            parts: Arc::new(parts),
+            fetches: Arc::default(),
+            builds: Arc::default(),
+            locations: Arc::default(),
+            downloads: Arc::default(),
+            arriving: Arc::default(),
+            workbench: Arc::new(Semaphore::new(cores())),
+        }
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, request: &Request) -> Result<Outcome, HandlerError> {
+        let read = matches!(request.method, Method::GET | Method::HEAD);
+        match &request.route.target {
+            Target::Document(route) if read => self.document(request, route).await.map(Outcome::Reply),
+            Target::Package(route) if read => self.package(request, route).await.map(Outcome::Reply),
+            Target::Passthrough(route) if read => self.passthrough(request, route).await.map(Outcome::Reply),
+            target => Ok(Outcome::Forward(Forward::new(&request.route.org, target))),
+        }
+    }
+
+    /// A write went through: what it may have changed is fetched anew. For now the document whose own path was
+    /// written to, as `npm publish` does.
+    pub fn written(&self, method: &Method, forward: &Forward) {
+        tracing::debug!(%method, path = forward.path.split('?').next(), "write forwarded");
+        if let Some(route) = &forward.document {
+            for audience in [Audience::Anonymous, Audience::Authenticated] {
+                self.parts.documents.remove(&document::key(route, audience));
+            }
+        }
+    }
+
+    /// Package downloads that are not over and stored yet.
+    pub fn arriving(&self) -> usize {
+        self.arriving.count()
+    }
+
+    /// The handlers' parts, for figures.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Waits for room to work on a document of `length` bytes; small ones need none.
+    async fn room(&self, length: u64) -> Option<OwnedSemaphorePermit> {
+        if length <= LARGE { None } else { Arc::clone(&self.workbench).acquire_owned().await.ok() }
+    }
+
+    fn now(&self) -> SystemTime {
+        self.parts.clock.now()
+    }
+}
+
+// === impl Forward ===
+
+impl Forward {
+    fn new(org: &Name, target: &Target) -> Self {
+        let (path, document, feeds_host) = match target {
+            Target::Document(route) => (route.upstream_path(), Some(route.clone()), false),
+            Target::Package(route) => (route.upstream_path(), None, false),
+            Target::Passthrough(route) => (route.path.clone(), None, route.feeds_host),
+        };
+        let service = if feeds_host { Service::Feeds } else { Service::Pkgs };
+        Self { service, org: org.clone(), path, document }
+    }
+}
+
+// === impl RouteClass ===
+
+impl RouteClass {
+    /// The class of a target.
+    pub fn of(target: &Target) -> Self {
+        match target {
+            Target::Document(route) => Self::Document(route.class()),
+            Target::Package(route) => match route.package {
+                Package::Npm { .. } => Self::NpmPackage,
+                Package::Nuget { .. } => Self::NugetPackage,
+            },
+            Target::Passthrough(_) => Self::Passthrough,
+        }
+    }
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Document(class) => class.as_str(),
+            Self::NpmPackage => "npm_package",
+            Self::NugetPackage => "nuget_package",
+            Self::Passthrough => "passthrough",
+            Self::Unknown => "unknown",
+        }
+    }
+}

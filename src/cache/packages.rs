@@ -1,0 +1,105 @@
+//! Which blob a package version is, per feed and view: the step from a name to content.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::{
+    disk::{Database, Tree, TreeName},
+    ident::StorageId,
+};
+
+/// Version byte of the stored form.
+const VERSION: u8 = 1;
+/// Length of the stored form in bytes: version, milliseconds, storage id.
+const STORED: usize = 1 + 8 + 33;
+
+/// A package version's bytes, as the service named them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackageEntry {
+    /// The blob.
+    pub id: StorageId,
+    /// When the service last named it.
+    pub named_at: SystemTime,
+}
+
+/// Package versions by canonical key.
+pub struct PackageIndex {
+    tree: Tree,
+}
+
+// === impl PackageIndex ===
+
+impl PackageIndex {
+    /// Over what `database` keeps.
+    pub fn new(database: &Database) -> Self {
+        Self { tree: database.tree(TreeName::Package) }
+    }
+
+    /// The entry of a package version. An unreadable one is dropped.
+    pub fn get(&self, key: &str) -> Option<PackageEntry> {
+        let stored = self.tree.get(key.as_bytes()).unwrap_or_else(|error| {
+            tracing::warn!(%error, key, "package entry unreadable");
+            None
+        })?;
+        let entry = decode(&stored);
+        if entry.is_none() {
+            tracing::warn!(key, "package entry has an unknown form; dropped");
+            self.remove(key);
+        }
+        entry
+    }
+
+    /// Keeps an entry. Called after the blob is committed, so that an entry never names a blob to come.
+    pub async fn put(&self, key: &str, entry: &PackageEntry) {
+        if let Err(error) = super::insert(&self.tree, key, encode(entry)).await {
+            tracing::warn!(%error, key, "package entry not stored");
+        }
+    }
+
+    /// Drops an entry.
+    pub fn remove(&self, key: &str) {
+        if let Err(error) = self.tree.remove(key.as_bytes()) {
+            tracing::error!(%error, key, "package entry not removed");
+        }
+    }
+}
+
+fn encode(entry: &PackageEntry) -> [u8; STORED] {
+    let millis = entry.named_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let mut stored = [VERSION; STORED];
+    stored[1..9].copy_from_slice(&u64::try_from(millis).unwrap_or(u64::MAX).to_be_bytes());
+    stored[9..].copy_from_slice(entry.id.as_bytes());
+    stored
+}
+
+fn decode(stored: &[u8]) -> Option<PackageEntry> {
+    let stored: &[u8; STORED] = stored.try_into().ok()?;
+    let millis = u64::from_be_bytes(stored.get(1..9)?.try_into().ok()?);
+    let id = StorageId::from_bytes(stored.get(9..)?)?;
+    let named_at = UNIX_EPOCH.checked_add(Duration::from_millis(millis))?;
+    (stored[0] == VERSION).then_some(PackageEntry { id, named_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PackageEntry, STORED, decode, encode};
+    use crate::ident::StorageId;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn the_stored_form_is_fixed_and_anything_else_is_unreadable() {
+        let entry = PackageEntry {
+            id: StorageId::of_file([7; 32]),
+            named_at: UNIX_EPOCH + Duration::from_millis(258),
+        };
+        let mut golden = vec![1, 0, 0, 0, 0, 0, 0, 1, 2];
+        golden.extend([7; 32]);
+        golden.push(0);
+        assert_eq!(encode(&entry).to_vec(), golden);
+        assert_eq!(decode(&golden), Some(entry));
+        for length in 0..STORED {
+            assert_eq!(decode(&golden[..length]), None);
+        }
+        golden[0] = 9;
+        assert_eq!(decode(&golden), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! Why a request gets no object: the reply classes of the gate's error table.
+//!
+//! Variants say what the caller can do about it; `proxy::error_reply` turns each into a status and a body.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    blob::fill::FillError,
+    upstream::{Refusal, UpstreamError},
+};
+
+/// Why a request gets no object.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandlerError {
+    /// The route has no such method.
+    #[error("method {method} is not allowed here; allowed are {allow}")]
+    Method {
+        /// What was asked.
+        method: String,
+        /// What may be asked: the `Allow` header.
+        allow: &'static str,
+    },
+    /// The service answered, and not with the object: its answer goes to the caller as it is.
+    #[error("the service answered {}", .0.status)]
+    Refused(Arc<Refusal>),
+    /// The service fails or refuses for load (429, 503, 5xx), and there is no stored copy.
+    #[error("the service fails ({})", refusal.status)]
+    Failing {
+        /// How long it asked to be left alone.
+        retry_after: Option<Duration>,
+        /// Its answer.
+        refusal: Arc<Refusal>,
+    },
+    /// The gate is at its own limit towards the service.
+    #[error("too many requests wait for the service ({0:?})")]
+    Throttled(Duration),
+    /// No answer, or a broken one.
+    #[error("the service cannot be reached: {0}")]
+    Unavailable(String),
+    /// No answer in time.
+    #[error("the service did not answer in time: {0}")]
+    Timeout(String),
+    /// Bytes that are not what the service or the packument said.
+    #[error("the bytes failed their check: {0}")]
+    Integrity(String),
+    /// Something that should not happen; the text goes to the log only.
+    #[error("{0}")]
+    Internal(String),
+}
+
+// === impl HandlerError ===
+
+impl HandlerError {
+    /// Whether a stored copy may stand in: the service gave no word on the object itself.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Failing { .. }
+            | Self::Throttled(_)
+            | Self::Unavailable(_)
+            | Self::Timeout(_)
+            | Self::Integrity(_)
+            | Self::Internal(_) => true,
+            Self::Method { .. } | Self::Refused(_) => false,
+        }
+    }
+}
+
+impl From<UpstreamError> for HandlerError {
+    fn from(error: UpstreamError) -> Self {
+        match error {
+            // No connection in time counts too: like the others it is not worth another wait of that length.
+            UpstreamError::Timeout { .. } => Self::Timeout(error.to_string()),
+            UpstreamError::Shed { waited, .. } => Self::Throttled(waited),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl From<FillError> for HandlerError {
+    fn from(error: FillError) -> Self {
+        match error {
+            FillError::Mismatch(mismatch) => Self::Integrity(mismatch.to_string()),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Metrics of the handlers: what should not happen, counted.
+
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+/// Counters of the handlers.
+#[derive(Clone)]
+pub struct HandlerMetrics {
+    integrity: IntCounterVec,
+    leaked: IntCounter,
+    unstored: IntCounter,
+}
+
+// === impl HandlerMetrics ===
+
+impl HandlerMetrics {
+    /// Registers the metrics.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let integrity = IntCounterVec::new(
+            Opts::new(
+                "feedgate_integrity_failures_total",
+                "Answers of the service that failed a check, by stage",
+            ),
+            &["stage"],
+        )?;
+        let leaked = IntCounter::new(
+            "feedgate_leaked_urls_total",
+            "URLs of the service left in documents for clients",
+        )?;
+        let unstored = IntCounter::new(
+            "feedgate_unstored_fills_total",
+            "Downloads that were served but could not be stored",
+        )?;
+        registry.register(Box::new(integrity.clone()))?;
+        registry.register(Box::new(leaked.clone()))?;
+        registry.register(Box::new(unstored.clone()))?;
+        for stage in ["document", "length", "storage_id", "sha1", "sha512", "upstream"] {
+            integrity.with_label_values(&[stage]).inc_by(0);
+        }
+        Ok(Self { integrity, leaked, unstored })
+    }
+
+    /// An answer failed a check.
+    pub fn integrity(&self, stage: &'static str) {
+        self.integrity.with_label_values(&[stage]).inc();
+    }
+
+    /// URLs of the service were left in a document.
+    pub fn leaked(&self, urls: u64) {
+        self.leaked.inc_by(urls);
+    }
+
+    /// A download could not be stored.
+    pub fn unstored(&self) {
+        self.unstored.inc();
+    }
+}

@@ -1,0 +1,442 @@
+//! Package bytes: from the store, from a download in progress, or from a new one.
+//!
+//! The service names the content in its redirect, so asking *where* a package is (one small request) often
+//! ends in bytes that are stored already. A download is followed by everybody who wants the same content,
+//! whatever package, feed or organisation leads there: each of them was let through by the service itself.
+
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+
+use futures::FutureExt as _;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use parking_lot::Mutex;
+
+use super::{
+    CacheStatus, Handler, HandlerError, PackageBody, Reply, ReplyBody, Request,
+    permission::{Permission, is_denial},
+};
+use crate::{
+    access::{Caller, Standing},
+    blob::{
+        Blob, BlobKind, Expected,
+        fill::{Fill, FillError, FillWriter, Finished},
+        published_digests,
+    },
+    cache::{Landing, PackageEntry},
+    document::packument::{Dist, dist_of},
+    ident::StorageId,
+    route::{Document, DocumentRoute, Package, PackageRoute},
+    upstream::{
+        BodyStream, Located as Location, Service, Target, UpstreamError, UpstreamRequest, UpstreamResponse,
+    },
+};
+
+/// Bytes of a version never change (facts §0.9), so clients may keep them; they are private all the same.
+const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
+/// Tries of one request: a signed URL that is no longer good, or bytes that fail their check, are worth one more.
+const TRIES: usize = 2;
+
+/// Where a package's bytes are.
+#[derive(Clone)]
+pub(super) enum Located {
+    /// In the store.
+    Stored(Blob),
+    /// On their way.
+    Filling { fill: Arc<Fill>, id: Option<StorageId> },
+    /// Nowhere.
+    Failed(HandlerError),
+}
+
+/// Downloads by canonical package key, from their head until they are stored: callers who may read the feed
+/// follow them as they would read a stored blob.
+#[derive(Default)]
+pub(super) struct Arriving(Mutex<HashMap<String, Arrival>>);
+
+/// A download and the content that it was announced to be.
+type Arrival = (Arc<Fill>, Option<StorageId>);
+
+/// A package's bytes and what the answer says of them.
+struct Found {
+    body: PackageBody,
+    id: Option<StorageId>,
+    named_at: Option<SystemTime>,
+    cache: CacheStatus,
+}
+
+// === impl Handler ===
+
+impl Handler {
+    /// Answers GET and HEAD of a package.
+    pub(super) async fn package(
+        &self,
+        request: &Request,
+        route: &PackageRoute,
+    ) -> Result<Reply, HandlerError> {
+        let key = route.key();
+        let stored = self.stored(&key).await;
+        let arriving = self.arriving.get(&key);
+        if stored.is_none() && arriving.is_none() {
+            self.screen_anonymous(request, &route.feed).await?;
+        } else if self.permission(request, &route.feed).await? == Permission::Granted {
+            if let Some(found) = stored {
+                return Ok(reply(request, route, found));
+            }
+            if let Some((fill, id)) = arriving
+                && let Ok(found) = self.follow(request, fill, id, true).await
+            {
+                return Ok(reply(request, route, found));
+            }
+            return Ok(reply(request, route, self.obtain(request, route, &key).await?));
+        }
+        match (self.obtain(request, route, &key).await, stored) {
+            (Err(error), Some(stored)) if self.grace_covers(request, &route.feed, &error) => {
+                Ok(reply(request, route, stored))
+            }
+            (found, _) => Ok(reply(request, route, found?)),
+        }
+    }
+
+    async fn stored(&self, key: &str) -> Option<Found> {
+        let entry = self.parts.packages.get(key)?;
+        let blob = self.open(&entry.id).await?;
+        let cache = CacheStatus::Hit { ttl: None };
+        Some(Found {
+            body: PackageBody::Stored(blob),
+            id: Some(entry.id),
+            named_at: Some(entry.named_at),
+            cache,
+        })
+    }
+
+    async fn open(&self, id: &StorageId) -> Option<Blob> {
+        self.parts.blobs.open(id).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, %id, "stored blob unreadable");
+            None
+        })
+    }
+
+    async fn obtain(
+        &self,
+        request: &Request,
+        route: &PackageRoute,
+        key: &str,
+    ) -> Result<Found, HandlerError> {
+        let own = own_flight(key, &request.caller);
+        let mut flight = match self.standing(&request.caller, &route.feed) {
+            Standing::Denied(refusal) => return Err(HandlerError::Refused(refusal)),
+            Standing::Allowed => key.to_owned(),
+            Standing::Grace | Standing::Unknown => own.clone(),
+        };
+        let mut last = HandlerError::Internal("no try".to_owned());
+        for _ in 0..=TRIES {
+            let work = || self.clone().locating(request.clone(), route.clone());
+            let (located, joined) = self.locations.run(&flight, work).await;
+            let failure = match located.unwrap_or_else(died) {
+                Located::Failed(HandlerError::Refused(_)) if joined && flight != own => {
+                    // Somebody else's credential was refused: ask with this caller's own.
+                    flight.clone_from(&own);
+                    continue;
+                }
+                Located::Failed(error) => error,
+                Located::Stored(blob) => return Ok(Found::stored(blob, joined)),
+                Located::Filling { fill, id } => match self.follow(request, fill, id, joined).await {
+                    Ok(found) => return Ok(found),
+                    Err(error) => error,
+                },
+            };
+            last = failure;
+            if !is_worth_another_try(&last) {
+                break;
+            }
+            self.locations.drop_dead(&flight, is_dead);
+        }
+        Err(last)
+    }
+
+    async fn follow(
+        &self,
+        request: &Request,
+        fill: Arc<Fill>,
+        id: Option<StorageId>,
+        joined: bool,
+    ) -> Result<Found, HandlerError> {
+        if joined && !fill.joinable() {
+            return Err(HandlerError::Unavailable("the download can no longer be joined".to_owned()));
+        }
+        // A part could be whole before the rest is checked, so it waits for the check, and a failed one is
+        // still told by a status.
+        let parts = request.method == Method::GET && request.headers.contains_key(header::RANGE);
+        let length = match fill.wait_for_head().await? {
+            Some(length) if !parts => length,
+            Some(_) | None => fill.verified().await?,
+        };
+        // Whoever comes after the check is served from what is here, whether or not it is on disk yet.
+        let is_here = joined && fill.verified().now_or_never().is_some();
+        let cache =
+            if is_here { CacheStatus::Hit { ttl: None } } else { CacheStatus::Miss { collapsed: joined } };
+        Ok(Found { body: PackageBody::Filling { fill, length }, id, named_at: None, cache })
+    }
+
+    async fn locating(self, request: Request, route: PackageRoute) -> Landing<Located> {
+        let upstream = UpstreamRequest {
+            method: Method::GET,
+            target: Target::Service {
+                service: Service::Pkgs,
+                org: route.feed.org.clone(),
+                path: route.upstream_path(),
+            },
+            headers: request.headers.clone(),
+            authorization: request.caller.authorization().cloned(),
+        };
+        let location = match self.settle(self.parts.service.locate(upstream).await) {
+            Ok(Location::Refused(refused)) => {
+                if is_denial(refused.refusal().status) {
+                    // It may be about this one package (facts §3.3): ask about the feed again. Any other
+                    // answer says nothing of rights, and in an outage the permission is still needed.
+                    self.parts.access.forget(&request.caller, &route.feed);
+                }
+                return Landing::now(Located::Failed(self.refused(refused)));
+            }
+            Err(error) => return Landing::now(Located::Failed(error)),
+            Ok(location) => location,
+        };
+        self.parts.access.allow(&request.caller, &route.feed, self.now());
+        let key = route.key();
+        let located = self.fetch_located(&request, &route, &key, location).await;
+        match &located {
+            Located::Stored(blob) => {
+                self.parts.packages.put(&key, &PackageEntry { id: blob.id, named_at: self.now() }).await;
+                Landing::now(located)
+            }
+            Located::Failed(_) => Landing::now(located),
+            Located::Filling { fill, id } => {
+                self.arriving.insert(&key, fill, *id);
+                let linger = self.clone().concluding(Arc::clone(fill), key).boxed();
+                Landing { value: located, linger: Some(linger) }
+            }
+        }
+    }
+
+    async fn fetch_located(
+        &self,
+        request: &Request,
+        route: &PackageRoute,
+        key: &str,
+        location: Location,
+    ) -> Located {
+        let dist = self.dist(request, route);
+        match location {
+            Location::Refused(refused) => Located::Failed(self.refused(refused)),
+            Location::Direct(response) if is_document(&response) => Located::Failed(HandlerError::Integrity(
+                "the service sent a document where a package was due".to_owned(),
+            )),
+            Location::Direct(response) => self.fill(response, None, dist.await).await,
+            Location::Redirect(location) => {
+                let id = location.storage_id;
+                if let Some(id) = &id
+                    && let Some(blob) = self.open(id).await
+                {
+                    return Located::Stored(blob);
+                }
+                let flight = id.map_or_else(|| key.to_owned(), |id| id.to_string());
+                self.downloads.drop_dead(&flight, is_dead);
+                let (handler, dist) = (self.clone(), dist.await);
+                let work = || async move {
+                    let response = handler.settle(handler.parts.service.download(&location.url, None).await);
+                    let located = match response {
+                        Ok(response) => handler.fill(response, id, dist).await,
+                        Err(error) => Located::Failed(error),
+                    };
+                    Landing { linger: lingering(&located), value: located }
+                };
+                self.downloads.run(&flight, work).await.0.unwrap_or_else(died)
+            }
+        }
+    }
+
+    /// Starts a download's own task, which goes on when the client leaves.
+    async fn fill(&self, response: UpstreamResponse, id: Option<StorageId>, dist: Option<Dist>) -> Located {
+        if response.headers.contains_key(header::CONTENT_ENCODING) {
+            // Plain bytes were asked for; a coded body is not the package.
+            return Located::Failed(HandlerError::Integrity(
+                "the package came with a content coding".to_owned(),
+            ));
+        }
+        let length =
+            response.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let published =
+            dist.as_ref().map(|dist| published_digests(dist.integrity.as_deref(), dist.shasum.as_deref()));
+        let published = published.unwrap_or_default();
+        let expected = Expected { storage_id: id, length, sha1: published.sha1, sha512: published.sha512 };
+        let (writer, fill) = Fill::start(&*self.parts.blobs, BlobKind::Package, expected).await;
+        tokio::spawn(pump(response.body, writer));
+        Located::Filling { fill, id }
+    }
+
+    async fn concluding(self, fill: Arc<Fill>, key: String) {
+        let finished = fill.finished().await;
+        self.conclude(finished, &key).await;
+        self.arriving.remove(&key, &fill);
+    }
+
+    async fn conclude(&self, finished: Result<Finished, FillError>, key: &str) {
+        match finished {
+            Ok(finished) if finished.stored => {
+                self.parts.packages.put(key, &PackageEntry { id: finished.id, named_at: self.now() }).await;
+            }
+            Ok(_) => {
+                self.parts.metrics.unstored();
+                tracing::warn!(key, "package served but not stored");
+            }
+            Err(error) => {
+                self.parts.metrics.integrity(error.as_str());
+                tracing::warn!(%error, key, "download failed; nothing was stored");
+            }
+        }
+    }
+
+    /// What the packument says of the file, when it is known.
+    async fn dist(&self, request: &Request, route: &PackageRoute) -> Option<Dist> {
+        let Package::Npm { name, file } = &route.package else { return None };
+        let packument =
+            DocumentRoute { feed: route.feed.clone(), document: Document::Packument(name.clone()) };
+        let key = super::document::key(&packument, request.caller.audience());
+        let entry = self.parts.documents.entry(&key)?;
+        let _room = self.room(entry.length).await;
+        let body = self.parts.documents.body(&entry).await?;
+        let file = file.clone();
+        tokio::task::spawn_blocking(move || dist_of(&body, &file)).await.ok().flatten()
+    }
+}
+
+// === impl Arriving ===
+
+impl Arriving {
+    /// Downloads that are not over and stored yet.
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    fn get(&self, key: &str) -> Option<Arrival> {
+        self.0.lock().get(key).cloned()
+    }
+
+    fn insert(&self, key: &str, fill: &Arc<Fill>, id: Option<StorageId>) {
+        self.0.lock().insert(key.to_owned(), (Arc::clone(fill), id));
+    }
+
+    /// Forgets `fill`, and not another one that came in its place.
+    fn remove(&self, key: &str, fill: &Arc<Fill>) {
+        let mut arriving = self.0.lock();
+        if arriving.get(key).is_some_and(|(held, _)| Arc::ptr_eq(held, fill)) {
+            arriving.remove(key);
+        }
+    }
+}
+
+// === impl Found ===
+
+impl Found {
+    fn stored(blob: Blob, collapsed: bool) -> Self {
+        let id = Some(blob.id);
+        // The service was asked where the bytes are, and they were here: no download.
+        Self {
+            body: PackageBody::Stored(blob),
+            id,
+            named_at: None,
+            cache: CacheStatus::Refreshed { collapsed },
+        }
+    }
+}
+
+/// Whether an answer that came without a redirect, and so without a content hash, says itself that it is no package.
+fn is_document(response: &UpstreamResponse) -> bool {
+    let kind =
+        response.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.starts_with("application/json") || kind.starts_with("text/")
+}
+
+async fn pump(mut body: Box<dyn BodyStream>, mut writer: FillWriter) {
+    loop {
+        match body.next().await {
+            Ok(Some(bytes)) => {
+                if writer.push(bytes).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => {
+                // The outcome is the fill's; `concluding` reports it.
+                let _ = writer.finish().await;
+                return;
+            }
+            Err(error) => return writer.fail(failure(&error)),
+        }
+    }
+}
+
+fn failure(error: &UpstreamError) -> FillError {
+    FillError::Upstream(error.to_string())
+}
+
+fn lingering(located: &Located) -> Option<futures::future::BoxFuture<'static, ()>> {
+    match located {
+        Located::Filling { fill, .. } => {
+            let fill = Arc::clone(fill);
+            Some(async move { drop(fill.finished().await) }.boxed())
+        }
+        Located::Stored(_) | Located::Failed(_) => None,
+    }
+}
+
+fn own_flight(key: &str, caller: &Caller) -> String {
+    format!("{key}\n{}", super::document::hex(caller))
+}
+
+fn died() -> Located {
+    Located::Failed(HandlerError::Internal("a download died".to_owned()))
+}
+
+/// Whether a flight's value is of no more use: its download failed, or can't be joined from the start.
+fn is_dead(located: &Located) -> bool {
+    match located {
+        Located::Stored(_) => false,
+        Located::Failed(_) => true,
+        Located::Filling { fill, .. } => {
+            !fill.joinable() || fill.finished().now_or_never().is_some_and(|outcome| outcome.is_err())
+        }
+    }
+}
+
+fn is_worth_another_try(error: &HandlerError) -> bool {
+    matches!(error, HandlerError::Unavailable(_) | HandlerError::Integrity(_))
+}
+
+fn reply(request: &Request, route: &PackageRoute, found: Found) -> Reply {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if let Some(id) = found.id
+        && let Ok(etag) = HeaderValue::from_str(&format!("\"{id}\""))
+    {
+        headers.insert(header::ETAG, etag);
+    }
+    if let Ok(disposition) =
+        HeaderValue::from_str(&format!("attachment; filename=\"{}\"", file_name(&route.package)))
+    {
+        headers.insert(header::CONTENT_DISPOSITION, disposition);
+    }
+    if let Some(named_at) = found.named_at {
+        let age = request.received_at.duration_since(named_at).unwrap_or_default();
+        headers.insert(header::AGE, age.as_secs().into());
+    }
+    let body = ReplyBody::Package(found.body);
+    Reply { status: StatusCode::OK, reason: None, headers, body, cache: found.cache }
+}
+
+fn file_name(package: &Package) -> String {
+    let name = match package {
+        Package::Npm { file, .. } => file.clone(),
+        Package::Nuget { id, version } => format!("{id}.{version}.nupkg"),
+    };
+    name.replace(['"', '\\'], "_")
+}

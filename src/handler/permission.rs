@@ -1,0 +1,136 @@
+//! Whether the service lets a caller read a feed: from a recent verdict, or by asking.
+//!
+//! The question asked is the feed's NuGet service index: every feed has one, it is small, and it needs the
+//! same right as reading packages. When its answer decides nothing (a 404, say), the caller's own request goes
+//! to the service instead and is the verdict.
+
+use std::{future::Future, sync::Arc};
+
+use http::{HeaderMap, StatusCode};
+
+use super::{Handler, HandlerError, Request};
+use crate::{
+    access::{Audience, Caller, Standing},
+    ident::FeedRef,
+    route::{Document, DocumentRoute},
+    upstream::Refusal,
+};
+
+/// The answer to "may this caller read this feed?", where it is not "no".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Permission {
+    /// Yes; or it was yes not too long ago and the service cannot be asked.
+    Granted,
+    /// The service gave no word: the request itself must be put to it.
+    Undecided,
+}
+
+// === impl Handler ===
+
+impl Handler {
+    /// Whether stored objects of `feed` may go to the caller of `request`.
+    pub(super) async fn permission(
+        &self,
+        request: &Request,
+        feed: &FeedRef,
+    ) -> Result<Permission, HandlerError> {
+        let caller = &request.caller;
+        match self.standing(caller, feed) {
+            Standing::Allowed => Ok(Permission::Granted),
+            Standing::Denied(refusal) => Err(HandlerError::Refused(refusal)),
+            Standing::Unknown if caller.audience() == Audience::Anonymous => {
+                self.ask_for_anonymous(request, feed).await
+            }
+            Standing::Unknown => self.ask(request, feed).await,
+            // Only a question about this very feed counts: any other failure may be of the caller's making.
+            Standing::Grace if self.outage.gave_no_word(&feed.key()) => Ok(Permission::Granted),
+            Standing::Grace => match self.patiently(self.ask(request, feed)).await {
+                Some(Err(error)) if !error.is_outage() => Err(error),
+                Some(Ok(permission)) => Ok(permission),
+                Some(Err(_)) | None => {
+                    self.outage.no_word(feed.key());
+                    Ok(Permission::Granted)
+                }
+            },
+        }
+    }
+
+    /// Whether a lapsed permission still covers the stored copy after the caller's own request ended in `error`.
+    pub(super) fn grace_covers(&self, request: &Request, feed: &FeedRef, error: &HandlerError) -> bool {
+        error.is_outage() && matches!(self.standing(&request.caller, feed), Standing::Grace)
+    }
+
+    /// Before anything is asked on behalf of an anonymous caller of whom nothing is known: NuGet asks for every
+    /// URL without a credential first, and one refusal answers them all.
+    pub(super) async fn screen_anonymous(
+        &self,
+        request: &Request,
+        feed: &FeedRef,
+    ) -> Result<(), HandlerError> {
+        if request.caller.audience() == Audience::Anonymous {
+            let unanswered = |error: &HandlerError| {
+                matches!(
+                    error,
+                    HandlerError::Timeout(_) | HandlerError::Throttled(_) | HandlerError::Unavailable(_)
+                )
+            };
+            match self.permission(request, feed).await {
+                Err(error @ HandlerError::Refused(_)) => return Err(error),
+                // The next question would only take as long again.
+                Err(error) if unanswered(&error) => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the caller stands.
+    pub(super) fn standing(&self, caller: &Caller, feed: &FeedRef) -> Standing {
+        self.parts.access.standing(caller, feed, self.now())
+    }
+
+    /// Waits for the service as long as a caller with a stored copy should; `None` when that is over.
+    pub(super) async fn patiently<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let waited = tokio::time::timeout(self.parts.outage.patience, work).await.ok();
+        if waited.is_none() {
+            self.outage.failed();
+        }
+        waited
+    }
+
+    /// Notes a refusal of a document: it speaks of the whole feed.
+    pub(super) fn note_refusal(&self, caller: &Caller, feed: &FeedRef, refusal: &Arc<Refusal>) {
+        if is_denial(refusal.status) {
+            self.parts.access.deny(caller, feed, Arc::clone(refusal), self.now());
+        }
+    }
+
+    /// Asks about callers without a credential. While the service gives no word, they are told to show one: a
+    /// client that has one goes on with it, where any other answer would be the end of its install.
+    async fn ask_for_anonymous(&self, request: &Request, feed: &FeedRef) -> Result<Permission, HandlerError> {
+        let unknown = || Err(HandlerError::Refused(Arc::new(Refusal::credential_needed())));
+        if self.outage.suspected() {
+            return unknown();
+        }
+        match self.patiently(self.ask(request, feed)).await {
+            Some(Err(error)) if error.is_outage() => unknown(),
+            Some(answer) => answer,
+            None => unknown(),
+        }
+    }
+
+    async fn ask(&self, request: &Request, feed: &FeedRef) -> Result<Permission, HandlerError> {
+        let route = DocumentRoute { feed: feed.clone(), document: Document::ServiceIndex };
+        let headers = HeaderMap::new();
+        match self.fetch_as(&request.caller, &route, &headers).await {
+            Ok(_) => Ok(Permission::Granted),
+            Err(HandlerError::Refused(refusal)) if !is_denial(refusal.status) => Ok(Permission::Undecided),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a status is the service's "no" to a caller.
+pub(super) fn is_denial(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}

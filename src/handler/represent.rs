@@ -1,0 +1,159 @@
+//! From a stored document to what is sent: URLs rewritten, abbreviated where asked, compressed, tagged.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, header};
+
+use super::{
+    Handler, Request,
+    document::{INLINE, form},
+};
+use crate::{
+    cache::{Entry, Landing, RepresentationKey},
+    document::{
+        DocumentError,
+        packument::abbreviate,
+        representation::{Encoding, Form, Representation, Variant, negotiate_encoding},
+        rewrite::{PublicBase, Rewriter},
+        validate_json, validate_xml, without_bom,
+    },
+    route::{DocumentClass, DocumentRoute},
+    upstream::Expect,
+};
+
+/// Everything that building a representation needs, to be moved to another thread.
+struct Order {
+    body: Bytes,
+    rewriter: Rewriter,
+    form: Form,
+    encoding: Encoding,
+    class: DocumentClass,
+}
+
+/// A representation, and how many URLs of the service were left in it.
+struct Built {
+    representation: Representation,
+    leaked: usize,
+}
+
+// === impl Handler ===
+
+impl Handler {
+    /// The representation of a stored document that `request` asks for; `None` when its body is lost.
+    /// `body` is the document, when it is at hand.
+    pub(super) async fn represent(
+        &self,
+        request: &Request,
+        route: &DocumentRoute,
+        entry: &Arc<Entry>,
+        body: Option<Bytes>,
+    ) -> Option<Arc<Representation>> {
+        let accepted = request.headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+        let key = RepresentationKey {
+            digest: entry.digest,
+            form: form(route.class(), &request.headers),
+            encoding: negotiate_encoding(accepted),
+            base: base_text(&request.base).into(),
+        };
+        if let Some(ready) = self.parts.documents.representation(&key) {
+            return Some(ready);
+        }
+        let rewriter = Rewriter::new(Arc::clone(&self.parts.hosts), &request.base).ok()?;
+        let flight = format!("{key:?}");
+        let (handler, entry, class) = (self.clone(), Arc::clone(entry), route.class());
+        let work = || async move { Landing::now(handler.building(key, entry, body, rewriter, class).await) };
+        self.builds.run(&flight, work).await.0.flatten()
+    }
+
+    async fn building(
+        &self,
+        key: RepresentationKey,
+        entry: Arc<Entry>,
+        body: Option<Bytes>,
+        rewriter: Rewriter,
+        class: DocumentClass,
+    ) -> Option<Arc<Representation>> {
+        let _room = self.room(entry.length).await;
+        let body = match body {
+            Some(body) => body,
+            None => self.parts.documents.body(&entry).await?,
+        };
+        let order = Order { body, rewriter, form: key.form, encoding: key.encoding, class };
+        let built = off_thread_if_large(order.body.len(), move || build(&order)).await?;
+        if built.leaked > 0 {
+            self.parts.metrics.leaked(built.leaked as u64);
+            tracing::error!(
+                leaked = built.leaked,
+                class = class.as_str(),
+                "a document still has URLs of the service"
+            );
+        }
+        let representation = Arc::new(built.representation);
+        self.parts.documents.insert_representation(key, Arc::clone(&representation));
+        Some(representation)
+    }
+}
+
+/// Checks that a body is the whole document that was due; a byte order mark goes.
+pub(super) async fn checked(expect: Expect, body: Bytes) -> Result<Bytes, DocumentError> {
+    let body = without_bom(body);
+    let held = body.clone();
+    let check = move || match expect {
+        Expect::Json => validate_json(&held),
+        Expect::Xml => validate_xml(&held),
+        Expect::Bytes | Expect::Any => Ok(()),
+    };
+    let died = || Err(DocumentError::Json("the check did not end".to_owned()));
+    off_thread_if_large(body.len(), check).await.unwrap_or_else(died)?;
+    Ok(body)
+}
+
+/// Rewrites a JSON or XML body that is passed through and not kept.
+pub(super) fn rewrite_once(rewriter: &Rewriter, content_type: &str, body: &Bytes) -> Bytes {
+    if content_type.contains("xml") {
+        rewriter.rewrite_xml(body).body
+    } else {
+        rewriter.rewrite_json(body).body
+    }
+}
+
+async fn off_thread_if_large<T: Send + 'static>(
+    length: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    if length <= INLINE { Some(work()) } else { tokio::task::spawn_blocking(work).await.ok() }
+}
+
+fn build(order: &Order) -> Built {
+    let rewritten = if order.class == DocumentClass::Nuspec {
+        order.rewriter.rewrite_xml(&order.body)
+    } else {
+        order.rewriter.rewrite_json(&order.body)
+    };
+    let short = match order.form {
+        Form::Full => None,
+        Form::Abbreviated => abbreviate(&rewritten.body)
+            .inspect_err(
+                |error| tracing::warn!(%error, "a packument that cannot be abbreviated is sent whole"),
+            )
+            .ok(),
+    };
+    let (form, body) = short.map_or((Form::Full, rewritten.body), |short| (Form::Abbreviated, short.into()));
+    let variant = Variant::new(body, form, content_type(order.class, form));
+    Built { representation: variant.build(order.encoding), leaked: rewritten.leaked }
+}
+
+fn content_type(class: DocumentClass, form: Form) -> HeaderValue {
+    HeaderValue::from_static(match (class, form) {
+        (DocumentClass::Nuspec, _) => "application/xml; charset=utf-8",
+        (_, Form::Abbreviated) => "application/vnd.npm.install-v1+json; charset=utf-8",
+        (_, Form::Full) => "application/json; charset=utf-8",
+    })
+}
+
+fn base_text(base: &PublicBase) -> &str {
+    match base {
+        PublicBase::Path { origin } | PublicBase::Subdomain { origin } => origin,
+    }
+}
