@@ -1,3 +1,5 @@
-//! The `feedgate` binary.
+//! The `feedgate` binary: a shell over the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    feedgate::cli::run()
+}

@@ -1,0 +1,166 @@
+//! The error table: every reason for not giving an object, with its status, body and log level. Exhaustive.
+//!
+//! Bodies are RFC 9457 problems with a code and the request's id. Their text is fixed by the code, or names
+//! what the client itself sent; details of the inside go to the log. An answer of the service is passed on as
+//! it came, because clients read its text (facts §4.5).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::framing::FramingError;
+use crate::{
+    handler::{CacheStatus, HandlerError, Reply, ReplyBody},
+    route::RouteError,
+    upstream::Refusal,
+};
+
+/// Longest wait that a client is told: NuGet would obey up to an hour (facts §7.4).
+const MOST_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// What a client is told when the service said nothing.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// An error as it leaves the gate.
+pub struct ErrorReply {
+    /// The answer.
+    pub reply: Reply,
+    /// The code in the body, and in the log.
+    pub code: &'static str,
+}
+
+/// The answer to a request that cannot be routed.
+pub fn of_route(error: &RouteError, id: &str) -> ErrorReply {
+    let code = match error {
+        RouteError::Escape(..) => "path_escape",
+        RouteError::Encoding(..) => "path_encoding",
+        RouteError::Name(..) => "bad_name",
+        RouteError::NoOrganisation(_) => "no_organisation",
+    };
+    let status = if matches!(error, RouteError::NoOrganisation(_)) {
+        StatusCode::NOT_FOUND
+    } else {
+        StatusCode::BAD_REQUEST
+    };
+    problem(status, code, &error.to_string(), id)
+}
+
+/// The answer to a request whose framing is refused; the connection must not be used again.
+pub fn of_framing(error: FramingError, id: &str) -> ErrorReply {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut answer = problem(status, "framing", error.rule, id);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        answer
+            .reply
+            .headers
+            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, PUT, POST, PATCH, DELETE, OPTIONS"));
+    }
+    answer
+}
+
+/// The answer to a request whose `Host` is missing or unusable.
+pub fn of_host(id: &str) -> ErrorReply {
+    problem(StatusCode::BAD_REQUEST, "host", "the request has no usable Host", id)
+}
+
+/// The answer to a request for which there is no object.
+pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
+    match error {
+        HandlerError::Method { allow, .. } => {
+            let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "method", &error.to_string(), id);
+            answer.reply.headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            answer
+        }
+        HandlerError::Refused(refusal) => passed(refusal, "refused"),
+        HandlerError::Failing { retry_after, refusal } => {
+            let mut answer = passed(refusal, "upstream_failing");
+            retry_later(&mut answer.reply.headers, retry_after.unwrap_or(RETRY_AFTER));
+            answer
+        }
+        HandlerError::Throttled(_) => {
+            let text = "too many requests wait for the service";
+            let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, "throttled", text, id);
+            retry_later(&mut answer.reply.headers, RETRY_AFTER);
+            answer
+        }
+        HandlerError::Unavailable(_) => {
+            let text = "the service cannot be reached, and there is no stored copy";
+            problem(StatusCode::BAD_GATEWAY, "upstream_unavailable", text, id)
+        }
+        HandlerError::Timeout(_) => {
+            let text = "the service did not answer in time, and there is no stored copy";
+            problem(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", text, id)
+        }
+        HandlerError::Integrity(_) => {
+            let text = "the service sent bytes that failed their check; nothing was stored";
+            problem(StatusCode::BAD_GATEWAY, "integrity", text, id)
+        }
+        HandlerError::Internal(_) => {
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong inside the gate", id)
+        }
+    }
+}
+
+fn passed(refusal: &Refusal, code: &'static str) -> ErrorReply {
+    let mut headers = refusal.headers.clone();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let reply = Reply {
+        status: refusal.status,
+        reason: refusal.reason.clone(),
+        headers,
+        body: ReplyBody::Bytes(refusal.body.clone()),
+        cache: CacheStatus::Local,
+    };
+    ErrorReply { reply, code }
+}
+
+fn problem(status: StatusCode, code: &'static str, detail: &str, id: &str) -> ErrorReply {
+    // npm shows `error`, NuGet and the service's own clients `message` (facts §5.5).
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "code": code,
+        "detail": detail,
+        "message": detail,
+        "error": detail,
+        "requestId": id,
+    });
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let reply = Reply::bytes(status, headers, Bytes::from(body.to_string()), CacheStatus::Local);
+    ErrorReply { reply, code }
+}
+
+fn retry_later(headers: &mut HeaderMap, wait: Duration) {
+    let seconds = wait.min(MOST_RETRY_AFTER).as_secs().max(1);
+    headers.insert(HeaderName::from_static("retry-after"), seconds.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_handler;
+    use crate::handler::{HandlerError, ReplyBody};
+    use std::time::Duration;
+
+    fn check(error: &HandlerError, status: u16, code: &str) {
+        let answer = of_handler(error, "id-1");
+        assert_eq!((answer.reply.status.as_u16(), answer.code), (status, code));
+        let ReplyBody::Bytes(body) = answer.reply.body else { panic!("not ready bytes") };
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((body["code"].as_str(), body["requestId"].as_str()), (Some(code), Some("id-1")));
+        assert!(!body.to_string().contains("inside-detail"));
+    }
+
+    #[test]
+    fn each_error_of_the_gate_has_its_status_and_code_and_no_detail_of_the_inside() {
+        let detail = || "inside-detail".to_owned();
+        check(&HandlerError::Method { method: "PUT".to_owned(), allow: "GET" }, 405, "method");
+        check(&HandlerError::Throttled(Duration::from_secs(1)), 503, "throttled");
+        check(&HandlerError::Unavailable(detail()), 502, "upstream_unavailable");
+        check(&HandlerError::Timeout(detail()), 504, "upstream_timeout");
+        check(&HandlerError::Integrity(detail()), 502, "integrity");
+        check(&HandlerError::Internal(detail()), 500, "internal");
+    }
+}

@@ -1,0 +1,85 @@
+//! Requests whose framing two parsers could read in two ways are refused before anything else (RFC 9112 §6.3,
+//! §11.2), as are the methods and upgrades that a package gate has no use for.
+
+use http::{HeaderMap, Method, header};
+
+/// Why a request is refused for its framing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FramingError {
+    /// Status to answer with.
+    pub status: u16,
+    /// The rule that it breaks.
+    pub rule: &'static str,
+}
+
+/// Checks a request's method and framing headers.
+pub fn check(method: &Method, headers: &HeaderMap, http1: bool) -> Result<(), FramingError> {
+    let refuse = |status, rule| Err(FramingError { status, rule });
+    if matches!(*method, Method::CONNECT | Method::TRACE) {
+        return refuse(405, "CONNECT and TRACE are not for this gate");
+    }
+    if headers.contains_key(header::UPGRADE) {
+        return refuse(400, "Upgrade is not supported");
+    }
+    let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
+    let codings = headers.get_all(header::TRANSFER_ENCODING).iter().count();
+    if lengths > 1 {
+        return refuse(400, "more than one Content-Length");
+    }
+    if lengths == 1 && codings > 0 {
+        return refuse(400, "both Content-Length and Transfer-Encoding");
+    }
+    if codings > 1 || headers.get(header::TRANSFER_ENCODING).is_some_and(|coding| coding != "chunked") {
+        return refuse(400, "Transfer-Encoding other than `chunked`");
+    }
+    let digits =
+        |value: &http::HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+    if headers.get(header::CONTENT_LENGTH).is_some_and(|value| !digits(value)) {
+        return refuse(400, "Content-Length is not a number");
+    }
+    if http1 && headers.get_all(header::HOST).iter().count() > 1 {
+        return refuse(400, "more than one Host");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+    fn status(method: &Method, rows: &[(&'static str, &'static str)]) -> Option<u16> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in rows {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        check(method, &headers, true).err().map(|error| error.status)
+    }
+
+    #[test]
+    fn ambiguous_framing_is_refused() {
+        for rows in [
+            &[("content-length", "1"), ("transfer-encoding", "chunked")][..],
+            &[("content-length", "1"), ("content-length", "1")],
+            &[("content-length", "1, 1")],
+            &[("content-length", "+1")],
+            &[("content-length", "")],
+            &[("transfer-encoding", "gzip, chunked")],
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            &[("transfer-encoding", "xchunked")],
+            &[("upgrade", "websocket")],
+            &[("host", "a"), ("host", "b")],
+        ] {
+            assert_eq!(status(&Method::PUT, rows), Some(400), "{rows:?}");
+        }
+        assert_eq!(status(&Method::CONNECT, &[]), Some(405));
+        assert_eq!(status(&Method::TRACE, &[]), Some(405));
+    }
+
+    #[test]
+    fn plain_requests_pass() {
+        assert_eq!(status(&Method::GET, &[("host", "gate")]), None);
+        assert_eq!(status(&Method::PUT, &[("content-length", "12")]), None);
+        assert_eq!(status(&Method::PUT, &[("transfer-encoding", "chunked")]), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! From a request head to a [`Request`]: framing, host, route, caller, and the gate's URL for this client.
+
+use http::{HeaderMap, Method, Uri, header};
+
+use super::framing::{self, FramingError};
+use crate::{
+    access::CallerKey,
+    clock::Clock,
+    config::PublicUrl,
+    document::rewrite::PublicBase,
+    handler::Request,
+    route::{self, HostStyle, RouteError},
+};
+
+/// What the edge needs to understand a request.
+pub struct Intake {
+    /// Hashes credentials.
+    pub key: CallerKey,
+    /// The gate's URL where it is not what `Host` says.
+    pub public_url: Option<PublicUrl>,
+    /// Time of day.
+    pub clock: Clock,
+}
+
+/// The head of a request, as Pingora read it.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// Target.
+    pub uri: &'a Uri,
+    /// The target as it was written.
+    pub raw_path: &'a [u8],
+    /// Headers.
+    pub headers: &'a HeaderMap,
+    /// Whether it came over HTTP/1.
+    pub http1: bool,
+}
+
+/// Why a request is not understood.
+pub enum IntakeError {
+    /// Its framing.
+    Framing(FramingError),
+    /// Its path.
+    Route(RouteError),
+    /// Its host.
+    Host,
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// Understands a request, or says why not.
+    pub fn read(&self, head: Head<'_>) -> Result<Request, IntakeError> {
+        framing::check(head.method, head.headers, head.http1).map_err(IntakeError::Framing)?;
+        let host = host(head)?;
+        let target = std::str::from_utf8(head.raw_path)
+            .map_err(|_| RouteError::Encoding(lossy(head.raw_path), "it is not UTF-8"))
+            .map_err(IntakeError::Route)?;
+        let route = route::parse(Some(host), target).map_err(IntakeError::Route)?;
+        Ok(Request {
+            method: head.method.clone(),
+            base: self.base(route.style, host, route.org.as_str()),
+            caller: self.key.caller(head.headers.get(header::AUTHORIZATION)),
+            headers: head.headers.clone(),
+            received_at: self.clock.now(),
+            route,
+        })
+    }
+
+    fn base(&self, style: HostStyle, host: &str, org: &str) -> PublicBase {
+        match (style, &self.public_url) {
+            (HostStyle::Path, Some(url)) => PublicBase::Path { origin: url.as_str().to_owned() },
+            (HostStyle::Path, None) => PublicBase::Path { origin: format!("http://{host}") },
+            (HostStyle::Subdomain, url) => {
+                let scheme =
+                    url.as_ref().and_then(|url| url.as_str().split_once("://")).map_or("http", |(s, _)| s);
+                // Host is `{org}.pkgs.…` or `{org}.feeds.…`; what follows the label stays.
+                let rest = host.get(org.len()..).unwrap_or_default();
+                PublicBase::Subdomain { origin: format!("{scheme}://{{org}}{rest}") }
+            }
+        }
+    }
+}
+
+/// The authority that the client speaks to: `:authority` or an absolute target, else `Host` (RFC 9112 §3.2.2).
+fn host(head: Head<'_>) -> Result<&str, IntakeError> {
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    let host = head.headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let host = authority.or(host).ok_or(IntakeError::Host)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    if host.is_empty() || host.len() > 255 || !host.bytes().all(plain) {
+        return Err(IntakeError::Host);
+    }
+    Ok(host)
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).chars().take(200).collect()
+}

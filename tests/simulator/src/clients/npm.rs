@@ -1,0 +1,58 @@
+//! npm: `npm install`, or `npm ci` for a frozen project.
+
+use std::io;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::run::{Program, REQUEST_LIMIT, Run};
+use super::{Outcome, Project, Registry};
+
+/// The npm that comes with Node.
+#[derive(Clone, Debug)]
+pub struct Npm(Program);
+
+// === impl Npm ===
+
+impl Npm {
+    /// The npm on `PATH`.
+    pub fn find() -> Option<Self> {
+        Program::find("npm").map(Self)
+    }
+
+    /// For example `11.4.2`.
+    pub async fn version(&self) -> io::Result<String> {
+        self.0.first_line("--version").await
+    }
+
+    /// Installs a project with an empty cache.
+    pub async fn install(&self, project: &Project, gate: &Registry) -> io::Result<Outcome> {
+        let mut run = Run::of(&self.0, project)?;
+        let user_config = run.write(".npmrc", &npmrc(gate))?;
+        run.variable("npm_config_userconfig", user_config);
+        run.variable("npm_config_globalconfig", run.home("no-global-npmrc"));
+        run.variable("npm_config_cache", run.home("npm-cache"));
+        run.arguments([if project.is_frozen() { "ci" } else { "install" }]);
+        run.arguments([
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--no-update-notifier",
+            "--no-progress",
+        ]);
+        run.arguments(["--fetch-retries=0", &format!("--fetch-timeout={}", REQUEST_LIMIT.as_millis())]);
+        run.finish().await
+    }
+}
+
+/// The settings that Azure Artifacts tells its users to write: registry, user name, token in base64.
+pub(super) fn npmrc(gate: &Registry) -> String {
+    let mut text = format!("registry={}\n", gate.url);
+    if let Some(credential) = &gate.credential {
+        let place = gate.place();
+        text += &format!("{place}:username={}\n", credential.user);
+        text += &format!("{place}:_password={}\n", STANDARD.encode(&credential.token));
+        text += &format!("{place}:email=nobody@example.com\n");
+    }
+    text
+}
