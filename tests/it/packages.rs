@@ -1,0 +1,86 @@
+//! Package bytes through the gate: whole, in parts, and what it costs the service.
+
+use bytes::Bytes;
+
+use crate::support::{NPM, NUGET, PAT, Scene};
+
+const LARGE: &str = "large/-/large-1.0.0.tgz";
+
+fn large(scene: &Scene) -> Bytes {
+    scene.simulator.npm_file("contoso/main", "large", "1.0.0").0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_is_downloaded_once_and_without_the_credential() {
+    let scene = Scene::new().await;
+    let path = format!("{NPM}/{LARGE}");
+    let miss = scene.get(&path).await;
+    assert_eq!((miss.status, miss.complete, &miss.body), (200, true, &large(&scene)));
+    assert!(miss.header("cache-control").unwrap().contains("immutable"));
+    let hit = scene.get(&path).await;
+    assert_eq!((hit.header("x-cache"), &hit.body), (Some("HIT"), &large(&scene)));
+    let id = scene.simulator.npm_file("contoso/main", "large", "1.0.0").1.storage_id.clone();
+    assert_eq!(hit.header("etag"), Some(format!("\"{id}\"").as_str()));
+    assert_eq!(scene.downloads().await, 1);
+    assert_eq!(scene.simulator.violations(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nuget_package_in_any_spelling_is_one_package() {
+    let scene = Scene::new().await;
+    let bytes = scene.simulator.nuget_file("contoso/main", "Contoso.Utility", "1.0.0").0;
+    for path in [
+        "contoso.utility/1.0.0/contoso.utility.1.0.0.nupkg",
+        "Contoso.Utility/1.0/Contoso.Utility.1.0.nupkg",
+        "CONTOSO.UTILITY/1.0.0.0/contoso.utility.1.0.0.0.nupkg",
+    ] {
+        let response = scene.get(&format!("{NUGET}/flat2/{path}")).await;
+        assert_eq!((response.status, &response.body), (200, &bytes), "{path}");
+    }
+    assert_eq!(scene.downloads().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_package_are_those_of_its_bytes() {
+    let scene = Scene::new().await;
+    let (path, whole) = (format!("{NPM}/{LARGE}"), large(&scene));
+    let length = whole.len();
+    // The first request finds nothing stored: parts of a download in progress are served as well.
+    for (range, expected) in [
+        ("bytes=0-0", Some(0..1)),
+        ("bytes=1000000-1000099", Some(1_000_000..1_000_100)),
+        ("bytes=-5", Some(length - 5..length)),
+        ("bytes=2999990-", Some(2_999_990..length)),
+    ] {
+        let response = scene.get_with(&path, &[("Range", range)]).await;
+        let expected = expected.unwrap();
+        assert_eq!((response.status, response.complete), (206, true), "{range}");
+        assert_eq!(response.body, whole.slice(expected.clone()), "{range}");
+        let header = format!("bytes {}-{}/{length}", expected.start, expected.end - 1);
+        assert_eq!(response.header("content-range"), Some(header.as_str()));
+    }
+    let beyond = scene.get_with(&path, &[("Range", &format!("bytes={length}-"))]).await;
+    assert_eq!(
+        (beyond.status, beyond.header("content-range")),
+        (416, Some(format!("bytes */{length}").as_str()))
+    );
+    let multi = scene.get_with(&path, &[("Range", "bytes=0-9,20-29")]).await;
+    assert_eq!((multi.status, multi.complete), (206, true));
+    assert!(multi.header("content-type").unwrap().starts_with("multipart/byteranges; boundary="));
+    assert_eq!(scene.downloads().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn if_range_and_if_none_match_look_at_the_content() {
+    let scene = Scene::new().await;
+    let path = format!("{NPM}/{LARGE}");
+    scene.get(&path).await;
+    let tag = scene.get(&path).await.header("etag").unwrap().to_owned();
+    let same = scene.get_with(&path, &[("Range", "bytes=0-4"), ("If-Range", &tag)]).await;
+    assert_eq!(same.status, 206);
+    let other = scene.get_with(&path, &[("Range", "bytes=0-4"), ("If-Range", "\"other\"")]).await;
+    assert_eq!((other.status, other.body.len()), (200, large(&scene).len()));
+    assert_eq!(scene.get_with(&path, &[("If-None-Match", &tag)]).await.status, 304);
+    let head = scene.send_as("HEAD", Some(PAT), &path, &[]).await;
+    assert_eq!(head.header("content-length"), Some(large(&scene).len().to_string().as_str()));
+}
