@@ -763,6 +763,16 @@ async fn a_large_write_that_cannot_be_forwarded_still_gets_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_document_is_not_taken_for_a_package() {
+    let scene = Scene::new(|_| json(INDEX)).await;
+    for _ in 0..2 {
+        assert_eq!(scene.get(NUPKG, A).await.status, 502);
+    }
+    assert!(scene.service.asked(".nupkg").len() >= 2, "nothing was stored");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_coded_package_is_not_taken_for_its_bytes() {
     let scene = Scene::new(|seen| match seen.path() {
         path if path.ends_with(".nupkg") => answer("200 OK", "Content-Encoding: gzip\r\n", "not the bytes"),

@@ -12,9 +12,7 @@ use super::{
 use crate::{
     document::rewrite::Rewriter,
     route::PassthroughRoute,
-    upstream::{
-        Answer, Expect, Refused, Service, Target, UpstreamRequest, UpstreamResponse, body::read_document,
-    },
+    upstream::{Answer, Expect, Service, Target, UpstreamRequest, UpstreamResponse, body::read_document},
 };
 
 /// Headers of an answer that reach the client.
@@ -55,13 +53,9 @@ impl Handler {
                 if let (Some(feed), true) = (&route.feed, is_denial(refused.refusal().status)) {
                     self.parts.access.forget(&request.caller, feed);
                 }
-                Err(self.passed_refusal(refused))
+                Err(self.refused(refused))
             }
         }
-    }
-
-    fn passed_refusal(&self, refused: Refused) -> HandlerError {
-        self.refused(refused)
     }
 
     async fn passed(&self, request: &Request, response: UpstreamResponse) -> Result<Reply, HandlerError> {

@@ -13,18 +13,10 @@
 //! **A store that fails does not fail the fill.** It goes on unstored: what was written stays readable, later
 //! bytes live in the window alone, and the producer waits for the slowest reader before it drops any.
 //!
-//! ```text
-//! match in_flight.join_or_start(&key) {
-//!     Joined(following)  =>  following.fill().await?.reader(0)?
-//!     Start(token)       =>  spawn: fetch the head; token.refuse(reply), or
-//!                                   (writer, fill) = Fill::start(…); token.started(fill);
-//!                                   writer.push(bytes)…; writer.finish() or writer.fail(error); drop(token)
-//! }                          and follow it with token.following(), taken before the spawn
-//! ```
+//! One download for each content is the caller's care: `cache::Coalescer`.
 //!
 //! What the bytes are, where they come from and who may read them is not known here.
 
-mod in_flight;
 mod reader;
 mod state;
 mod writer;
@@ -37,7 +29,6 @@ use tokio::sync::{Notify, watch};
 use super::{BlobKind, BlobStore, BlobWriter, Digests, Expected, Mismatch};
 use crate::ident::StorageId;
 
-pub use in_flight::{Following, InFlight, Joining, Refusal, StartToken};
 pub use reader::FillReader;
 use state::{Hold, Room, State};
 pub use writer::FillWriter;
