@@ -25,7 +25,10 @@ const LAYERS: [&[&str]; 10] = [
 /// What only some files, by the beginning of their path, may name.
 const RESERVED: [(&str, &[&str]); 4] = [
     ("pingora", &["src/proxy/", "src/admin/", "src/app.rs", "src/upstream/"]),
-    ("moka::", &["src/blob/hot.rs", "src/cache/memory.rs", "src/access/verdicts.rs"]),
+    (
+        "moka::",
+        &["src/blob/hot.rs", "src/cache/identities.rs", "src/cache/memory.rs", "src/access/verdicts.rs"],
+    ),
     ("sled::", &["src/disk/"]),
     ("SystemTime::now", &["src/clock.rs"]),
 ];

@@ -650,7 +650,10 @@ async fn a_gate_that_drains_finishes_what_it_began_and_says_that_it_is_not_ready
     let event = Arc::new(Notify::new());
     let wait = event.clone();
     let scene = Scene::with(
-        move |_| Act::After(wait.clone(), Box::new(json(DOCUMENT))),
+        move |seen| {
+            let answer = json(DOCUMENT);
+            if seen.path().contains("left-pad") { Act::After(wait.clone(), Box::new(answer)) } else { answer }
+        },
         |config| config.listen.drain_timeout = Duration::from_secs(15),
     )
     .await;

@@ -22,7 +22,7 @@ fn database(folder: &std::path::Path) -> Database {
 
 fn feed(view: Option<&str>) -> FeedRef {
     let name = |text| Name::parse(text).unwrap();
-    FeedRef { org: name("contoso"), project: None, feed: name("main"), view: view.map(name) }
+    FeedRef::new(name("contoso"), None, name("main"), view.map(name))
 }
 
 fn caller(key: &CallerKey, authorization: &str) -> Caller {

@@ -10,6 +10,8 @@
 mod coalesce;
 mod entry;
 mod freshness;
+mod generations;
+mod identities;
 mod memory;
 mod packages;
 
@@ -19,10 +21,12 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 pub use coalesce::{Coalescer, Landing};
-pub use entry::{Body, Entry};
+pub use entry::{Body, Entry, Origin};
 pub use freshness::{Assessment, Usability, assess};
+pub use generations::{Generation, Generations};
+pub use identities::{Identities, Known};
 pub use memory::RepresentationKey;
-pub use packages::{PackageEntry, PackageIndex};
+pub use packages::{PackageEntry, PackageIndex, Source};
 
 use crate::{
     blob::{BlobKind, BlobStore, Digests, VsoHasher},
@@ -70,15 +74,22 @@ impl DocumentCache {
         Some(entry)
     }
 
-    /// Keeps a document that the service sent at `fetched_at`.
-    pub async fn put(&self, key: &str, body: Bytes, fetched_at: SystemTime) -> Arc<Entry> {
+    /// Keeps a document that the service sent at `fetched_at` to a request of `generation`.
+    pub async fn put(
+        &self,
+        key: &str,
+        body: Bytes,
+        fetched_at: SystemTime,
+        generation: Generation,
+        origin: Origin,
+    ) -> Arc<Entry> {
         let digest = digest_of(&body).await;
         let length = body.len() as u64;
         let place = match self.entry(key) {
             Some(old) if old.digest == digest && self.has_body(&old).await => old.body.clone(),
             Some(_) | None => self.store_body(&body).await.map_or(Body::Memory(body), Body::Stored),
         };
-        let entry = Arc::new(Entry { fetched_at, digest, length, body: place });
+        let entry = Arc::new(Entry { fetched_at, digest, length, body: place, generation, origin });
         if let Some(stored) = entry.encode()
             && let Err(error) = insert(&self.tree, key, stored).await
         {

@@ -8,9 +8,9 @@ use crate::{
 };
 
 /// Version byte of the stored form.
-const VERSION: u8 = 1;
-/// Length of the stored form in bytes: version, milliseconds, storage id.
-const STORED: usize = 1 + 8 + 33;
+const VERSION: u8 = 2;
+/// Length of the stored form in bytes: version, milliseconds, storage id, removals, source.
+const STORED: usize = 1 + 8 + 33 + 8 + 1;
 
 /// A package version's bytes, as the service named them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,19 @@ pub struct PackageEntry {
     pub id: StorageId,
     /// When the service last named it.
     pub named_at: SystemTime,
+    /// Removals before it was asked for ([`super::Generation::removals`]); after another one it is void.
+    pub removals: u64,
+    /// Who named it.
+    pub source: Source,
+}
+
+/// Who named a package's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The redirect to the bytes, or the bytes themselves.
+    Bytes,
+    /// An answer of the REST API. The documents say so of it, no byte has confirmed it yet.
+    Listing,
 }
 
 /// Package versions by canonical key.
@@ -67,21 +80,32 @@ fn encode(entry: &PackageEntry) -> [u8; STORED] {
     let millis = entry.named_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let mut stored = [VERSION; STORED];
     stored[1..9].copy_from_slice(&u64::try_from(millis).unwrap_or(u64::MAX).to_be_bytes());
-    stored[9..].copy_from_slice(entry.id.as_bytes());
+    stored[9..42].copy_from_slice(entry.id.as_bytes());
+    stored[42..50].copy_from_slice(&entry.removals.to_be_bytes());
+    stored[50] = match entry.source {
+        Source::Bytes => 0,
+        Source::Listing => 1,
+    };
     stored
 }
 
 fn decode(stored: &[u8]) -> Option<PackageEntry> {
     let stored: &[u8; STORED] = stored.try_into().ok()?;
     let millis = u64::from_be_bytes(stored.get(1..9)?.try_into().ok()?);
-    let id = StorageId::from_bytes(stored.get(9..)?)?;
+    let id = StorageId::from_bytes(stored.get(9..42)?)?;
     let named_at = UNIX_EPOCH.checked_add(Duration::from_millis(millis))?;
-    (stored[0] == VERSION).then_some(PackageEntry { id, named_at })
+    let removals = u64::from_be_bytes(stored.get(42..50)?.try_into().ok()?);
+    let source = match stored[50] {
+        0 => Source::Bytes,
+        1 => Source::Listing,
+        _ => return None,
+    };
+    (stored[0] == VERSION).then_some(PackageEntry { id, named_at, removals, source })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{PackageEntry, STORED, decode, encode};
+    use super::{PackageEntry, STORED, Source, decode, encode};
     use crate::ident::StorageId;
     use std::time::{Duration, UNIX_EPOCH};
 
@@ -90,10 +114,13 @@ mod tests {
         let entry = PackageEntry {
             id: StorageId::of_file([7; 32]),
             named_at: UNIX_EPOCH + Duration::from_millis(258),
+            removals: 3,
+            source: Source::Listing,
         };
-        let mut golden = vec![1, 0, 0, 0, 0, 0, 0, 1, 2];
+        let mut golden = vec![2, 0, 0, 0, 0, 0, 0, 1, 2];
         golden.extend([7; 32]);
         golden.push(0);
+        golden.extend([0, 0, 0, 0, 0, 0, 0, 3, 1]);
         assert_eq!(encode(&entry).to_vec(), golden);
         assert_eq!(decode(&golden), Some(entry));
         for length in 0..STORED {

@@ -76,6 +76,12 @@ pub struct Metadata {
     pub search: Freshness,
     /// NuGet vulnerability lists.
     pub vulnerabilities: Freshness,
+    /// NuGet v2 entries and lists of versions.
+    pub odata: Freshness,
+    /// REST of the pkgs host: one version, its readme.
+    pub rest: Freshness,
+    /// REST of the feeds host: feed, views, packages, versions.
+    pub feeds: Freshness,
 }
 
 /// `[access]`: how long the service's word on who may read a feed is trusted.
@@ -89,6 +95,8 @@ pub struct Access {
     pub anonymous_denied_ttl: Duration,
     /// A permission while the service cannot be asked.
     pub grace: Duration,
+    /// Which feed a name means: names can be re-pointed, so they are asked about again (facts §2).
+    pub identity_ttl: Duration,
 }
 
 /// `[outage]`: what a bad day of the service costs a caller for whom there is a stored copy.
@@ -267,6 +275,10 @@ impl Default for Metadata {
             nuspec: Freshness::new(DAY, 7 * DAY, 30 * DAY),
             search: Freshness::new(30 * SECOND, Duration::ZERO, DAY),
             vulnerabilities: steady,
+            odata: changing,
+            // Tools read these after they have changed something; the protocols' documents serve the installs.
+            rest: Freshness::new(15 * SECOND, 15 * SECOND, 7 * DAY),
+            feeds: Freshness::new(15 * SECOND, 15 * SECOND, 7 * DAY),
         }
     }
 }
@@ -285,6 +297,9 @@ impl Metadata {
             nuspec: class("nuspec", default.nuspec),
             search: class("search", default.search),
             vulnerabilities: class("vulnerabilities", default.vulnerabilities),
+            odata: class("odata", default.odata),
+            rest: class("rest", default.rest),
+            feeds: class("feeds", default.feeds),
         };
         keys.finish();
         section
@@ -300,6 +315,7 @@ impl Default for Access {
             denied_ttl: 10 * SECOND,
             anonymous_denied_ttl: MINUTE,
             grace: 7 * DAY,
+            identity_ttl: 10 * MINUTE,
         }
     }
 }
@@ -316,6 +332,7 @@ impl Access {
                 Duration::ZERO,
             ),
             grace: keys.span("grace", default.grace, Duration::ZERO),
+            identity_ttl: keys.span("identity_ttl", default.identity_ttl, SECOND),
         };
         keys.finish();
         section

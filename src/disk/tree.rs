@@ -30,8 +30,10 @@ pub enum TreeName {
     Metadata,
     /// Keyed hash of a credential and a feed → verdict.
     Verdict,
-    /// Feed and project names and their GUIDs.
+    /// Feeds as they are spelled → their identity.
     Name,
+    /// Slot → how many writes.
+    Generation,
 }
 
 /// One tree; cheap to clone.
@@ -50,8 +52,16 @@ pub struct Entries(sled::Iter);
 // === impl TreeName ===
 
 impl TreeName {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Blob, Self::Chunk, Self::Recency, Self::Package, Self::Metadata, Self::Verdict, Self::Name];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Blob,
+        Self::Chunk,
+        Self::Recency,
+        Self::Package,
+        Self::Metadata,
+        Self::Verdict,
+        Self::Name,
+        Self::Generation,
+    ];
 
     /// Its name in the database.
     pub fn as_str(self) -> &'static str {
@@ -63,6 +73,7 @@ impl TreeName {
             Self::Metadata => "metadata",
             Self::Verdict => "verdict",
             Self::Name => "name",
+            Self::Generation => "generation",
         }
     }
 }

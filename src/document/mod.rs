@@ -9,5 +9,6 @@ pub mod conditional;
 pub mod packument;
 pub mod representation;
 pub mod rewrite;
+pub mod service_index;
 
 pub use check::{DocumentError, looks_like_html, validate_json, validate_xml, without_bom};

@@ -7,10 +7,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{CacheStatus, Fetched, Handler, HandlerError, Reply, Request, permission::Permission};
 use crate::{
     access::{Audience, Caller, Standing},
-    cache::{Assessment, Entry, Landing, Usability, assess},
+    cache::{Assessment, Entry, Generation, Landing, Origin, Usability, assess},
     config::Freshness,
     document::representation::{Form, Representation, negotiate_form},
-    route::{DocumentClass, DocumentRoute},
+    route::{Document, DocumentClass, DocumentRoute, Format},
     upstream::{
         Answer, Expect, Refused, Service, Target, UpstreamError, UpstreamRequest, UpstreamResponse,
         body::read_document,
@@ -32,8 +32,7 @@ impl Handler {
         request: &Request,
         route: &DocumentRoute,
     ) -> Result<Reply, HandlerError> {
-        let key = key(route, request.caller.audience());
-        let Some(entry) = self.parts.documents.entry(&key) else {
+        let Some(entry) = self.entry(route, request.caller.audience()) else {
             return self.missing_document(request, route).await;
         };
         let permission = self.permission(request, &route.feed).await?;
@@ -50,6 +49,9 @@ impl Handler {
                     self.fetched_reply(request, route, own?, cache).await
                 }
             };
+        }
+        if entry.generation != self.generation(route) {
+            return self.rewritten_or_stale(request, route, &entry, assessment).await;
         }
         match assessment.usability {
             Usability::Fresh => {
@@ -74,8 +76,18 @@ impl Handler {
         route: &DocumentRoute,
         headers: &HeaderMap,
     ) -> Result<Fetched, HandlerError> {
-        let flight = format!("{}\n{}", key(route, caller.audience()), hex(caller));
-        self.fetch(&flight, caller, route, headers).await.0
+        self.fetch(&hex(caller), caller, route, headers).await.0
+    }
+
+    /// The stored document, unless a write took away what it tells of.
+    pub(super) fn entry(&self, route: &DocumentRoute, audience: Audience) -> Option<Arc<Entry>> {
+        let entry = self.parts.documents.entry(&key(route, audience))?;
+        (entry.generation.removals == self.generation(route).removals).then_some(entry)
+    }
+
+    /// The generation of a document that is asked for now.
+    pub(super) fn generation(&self, route: &DocumentRoute) -> Generation {
+        self.parts.generations.current(&route.feed, &route.document.subject())
     }
 
     async fn missing_document(
@@ -93,6 +105,27 @@ impl Handler {
             }
         };
         self.fetched_reply(request, route, fetched?, CacheStatus::Miss { collapsed }).await
+    }
+
+    /// A document that a write has changed: whoever wrote waits for the new one however long it takes, and only
+    /// when the service fails does the old one stand in, as long as one that is stale may.
+    async fn rewritten_or_stale(
+        &self,
+        request: &Request,
+        route: &DocumentRoute,
+        entry: &Arc<Entry>,
+        assessment: Assessment,
+    ) -> Result<Reply, HandlerError> {
+        let (fetched, collapsed) = self.fetch_shared(&request.caller, route, &request.headers).await;
+        match fetched {
+            Err(error) if error.is_outage() && assessment.usability != Usability::Expired => {
+                let stale = CacheStatus::StaleOnError { ttl: assessment.ttl };
+                self.stored_reply(request, route, entry, stale).await
+            }
+            fetched => {
+                self.fetched_reply(request, route, fetched?, CacheStatus::Refreshed { collapsed }).await
+            }
+        }
     }
 
     async fn refreshed_or_stale(
@@ -119,8 +152,9 @@ impl Handler {
         if self.outage.suspected() {
             return;
         }
-        let flight = key(route, caller.audience());
-        self.fetches.start(&flight, || self.clone().fetching(caller.clone(), route.clone(), headers.clone()));
+        let generation = self.generation(route);
+        let work = || self.clone().fetching(caller.clone(), route.clone(), headers.clone(), generation);
+        self.fetches.start(&flight("", caller, route, generation), work);
     }
 
     /// Fetches for everybody who may read the feed now. A refusal is the business of the caller whose credential
@@ -135,22 +169,23 @@ impl Handler {
         if !matches!(self.standing(caller, &route.feed), Standing::Allowed) {
             return (self.fetch_as(caller, route, headers).await, false);
         }
-        let flight = key(route, caller.audience());
-        match self.fetch(&flight, caller, route, headers).await {
+        match self.fetch("", caller, route, headers).await {
             (Err(HandlerError::Refused(_)), true) => (self.fetch_as(caller, route, headers).await, false),
             other => other,
         }
     }
 
+    /// `own` is empty for a fetch that others may share, and else tells whose it is.
     async fn fetch(
         &self,
-        flight: &str,
+        own: &str,
         caller: &Caller,
         route: &DocumentRoute,
         headers: &HeaderMap,
     ) -> (Result<Fetched, HandlerError>, bool) {
-        let work = || self.clone().fetching(caller.clone(), route.clone(), headers.clone());
-        let (landed, joined) = self.fetches.run(flight, work).await;
+        let generation = self.generation(route);
+        let work = || self.clone().fetching(caller.clone(), route.clone(), headers.clone(), generation);
+        let (landed, joined) = self.fetches.run(&flight(own, caller, route, generation), work).await;
         (landed.unwrap_or_else(|| Err(HandlerError::Internal("a fetch died".to_owned()))), joined)
     }
 
@@ -159,10 +194,11 @@ impl Handler {
         caller: Caller,
         route: DocumentRoute,
         headers: HeaderMap,
+        generation: Generation,
     ) -> Landing<Result<Fetched, HandlerError>> {
-        let fetched = self.fetch_once(&caller, &route, headers).await;
+        let fetched = self.fetch_once(&caller, &route, headers, generation).await;
         match &fetched {
-            Ok(_) => self.parts.access.allow(&caller, &route.feed, self.now()),
+            Ok(fetched) => self.parts.access.allow(&caller, &fetched.feed, self.now()),
             Err(HandlerError::Refused(refusal)) => self.note_refusal(&caller, &route.feed, refusal),
             Err(_) => {}
         }
@@ -174,26 +210,26 @@ impl Handler {
         caller: &Caller,
         route: &DocumentRoute,
         mut headers: HeaderMap,
+        generation: Generation,
     ) -> Result<Fetched, HandlerError> {
-        let expect = expected(route.class());
+        let expect = expected(route.document.format());
         headers.insert(header::ACCEPT, accept(expect));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         let request = UpstreamRequest {
             method: Method::GET,
             target: Target::Service {
-                service: Service::Pkgs,
+                service: if route.is_on_feeds_host() { Service::Feeds } else { Service::Pkgs },
                 org: route.feed.org.clone(),
                 path: route.upstream_path(),
             },
             headers,
             authorization: caller.authorization().cloned(),
         };
-        let key = key(route, caller.audience());
         match self.settle(self.parts.service.document(request, expect).await)? {
-            Answer::Success(response) => self.keep(&key, expect, response).await,
+            Answer::Success(response) => self.keep(caller.audience(), route, generation, response).await,
             Answer::Refused(refused) => {
                 if matches!(refused, Refused::NotFound(_)) {
-                    self.parts.documents.remove(&key);
+                    self.parts.documents.remove(&key(route, caller.audience()));
                 }
                 Err(self.refused(refused))
             }
@@ -234,19 +270,26 @@ impl Handler {
 
     async fn keep(
         &self,
-        key: &str,
-        expect: Expect,
+        audience: Audience,
+        route: &DocumentRoute,
+        generation: Generation,
         response: UpstreamResponse,
     ) -> Result<Fetched, HandlerError> {
-        let limit = self.parts.max_document;
+        let (limit, origin) = (self.parts.max_document, origin(route, &response));
         let body = self.settle(read_document(response, limit).await)?;
+        let expect = expected(route.document.format());
         let body = super::represent::checked(expect, body).await.map_err(|error| {
             self.parts.metrics.integrity("document");
-            tracing::warn!(%error, key, "the service sent a document that is not one");
+            tracing::warn!(%error, key = route.key(), "the service sent a document that is not one");
             HandlerError::Integrity(error.to_string())
         })?;
-        let entry = self.parts.documents.put(key, body.clone(), self.now()).await;
-        Ok(Fetched { entry, body })
+        let mut route = route.clone();
+        if route.document == Document::ServiceIndex {
+            route.feed = self.learn(&route.feed, &body);
+        }
+        let key = key(&route, audience);
+        let entry = self.parts.documents.put(&key, body.clone(), self.now(), generation, origin).await;
+        Ok(Fetched { entry, body, feed: route.feed })
     }
 
     async fn stored_reply(
@@ -270,7 +313,7 @@ impl Handler {
         fetched: Fetched,
         cache: CacheStatus,
     ) -> Result<Reply, HandlerError> {
-        let Fetched { entry, body } = fetched;
+        let Fetched { entry, body, .. } = fetched;
         let representation = self.represent(request, route, &entry, Some(body)).await;
         let representation =
             representation.ok_or_else(|| HandlerError::Internal("no representation".to_owned()))?;
@@ -287,6 +330,9 @@ impl Handler {
             DocumentClass::Nuspec => &metadata.nuspec,
             DocumentClass::Search => &metadata.search,
             DocumentClass::Vulnerabilities => &metadata.vulnerabilities,
+            DocumentClass::Odata => &metadata.odata,
+            DocumentClass::Rest => &metadata.rest,
+            DocumentClass::Feeds => &metadata.feeds,
         }
     }
 }
@@ -325,14 +371,38 @@ pub(super) fn form(class: DocumentClass, headers: &HeaderMap) -> Form {
     }
 }
 
-fn expected(class: DocumentClass) -> Expect {
-    if class == DocumentClass::Nuspec { Expect::Xml } else { Expect::Json }
+/// The name of a fetch: of one document, one generation, and by whose credential (`own`).
+fn flight(own: &str, caller: &Caller, route: &DocumentRoute, generation: Generation) -> String {
+    let Generation { removals, changes } = generation;
+    format!("{}\n{own}\n{removals}.{changes}", key(route, caller.audience()))
+}
+
+/// What to remember of the exchange.
+fn origin(route: &DocumentRoute, response: &UpstreamResponse) -> Origin {
+    let own = matches!(route.document, Document::Odata(_) | Document::Rest(_));
+    let kind = response.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.filter(|kind| own && kind.len() < 256).unwrap_or_default();
+    let spelling = if route.document.repeats_spelling() {
+        format!("{}{}", route.feed.org, route.feed_path())
+    } else {
+        String::new()
+    };
+    Origin { content_type: kind.to_owned(), spelling }
+}
+
+fn expected(format: Format) -> Expect {
+    match format {
+        Format::Json => Expect::Json,
+        Format::Xml => Expect::Xml,
+        Format::Text => Expect::Bytes,
+    }
 }
 
 fn accept(expect: Expect) -> HeaderValue {
     HeaderValue::from_static(match expect {
-        Expect::Xml => "application/xml, text/xml, */*",
-        Expect::Json | Expect::Bytes | Expect::Any => "application/json",
+        Expect::Xml => "application/xml, application/atom+xml, text/xml, */*",
+        Expect::Json => "application/json",
+        Expect::Bytes | Expect::Any => "*/*",
     })
 }
 

@@ -7,6 +7,7 @@
 
 mod document;
 mod error;
+mod identify;
 mod metrics;
 mod outage;
 mod package;
@@ -26,17 +27,17 @@ pub use metrics::HandlerMetrics;
 pub use reply::{CacheStatus, PackageBody, Reply, ReplyBody};
 
 use crate::{
-    access::{Access, Audience, Caller},
+    access::{Access, Caller},
     blob::BlobStore,
-    cache::{Coalescer, DocumentCache, Entry, PackageIndex},
+    cache::{Coalescer, DocumentCache, Entry, Generations, Identities, PackageIndex},
     clock::Clock,
     config,
     document::{
         representation::Representation,
         rewrite::{PublicBase, ServiceHosts},
     },
-    ident::Name,
-    route::{DocumentClass, DocumentRoute, Package, Route, Target},
+    ident::{FeedRef, Name},
+    route::{DocumentClass, Effect, PassthroughRoute, Protocol, Route, Subject, Target},
     upstream::{Azure, Service},
 };
 use outage::OutageMemory;
@@ -78,8 +79,8 @@ pub struct Forward {
     pub org: Name,
     /// Path and query below the organisation, percent-encoded.
     pub path: String,
-    /// The document at this path, if it is one.
-    pub document: Option<DocumentRoute>,
+    /// What it changes when it goes through.
+    pub effect: Option<Effect>,
 }
 
 /// The kinds of request, for labels and logs.
@@ -91,6 +92,10 @@ pub enum RouteClass {
     NpmPackage,
     /// The bytes of a NuGet package.
     NugetPackage,
+    /// Made from a packument, or of the verdict.
+    Derived,
+    /// `npm audit`.
+    Audit,
     /// Passed through.
     Passthrough,
     /// Refused before it was understood.
@@ -107,6 +112,10 @@ pub struct Parts {
     pub documents: DocumentCache,
     /// Which package is which blob.
     pub packages: PackageIndex,
+    /// Which feed a spelling means.
+    pub identities: Identities,
+    /// What writes have made old.
+    pub generations: Generations,
     /// Bytes.
     pub blobs: Arc<dyn BlobStore>,
     /// Verdicts.
@@ -142,6 +151,8 @@ pub struct Handler {
 struct Fetched {
     entry: Arc<Entry>,
     body: Bytes,
+    /// The feed it is of; identified, when it is the document that tells the identity.
+    feed: FeedRef,
 }
 
 fn cores() -> usize {
@@ -165,25 +176,40 @@ impl Handler {
         }
     }
 
-    /// Answers one request.
-    pub async fn answer(&self, request: &Request) -> Result<Outcome, HandlerError> {
-        let read = matches!(request.method, Method::GET | Method::HEAD);
-        match &request.route.target {
-            Target::Document(route) if read => self.document(request, route).await.map(Outcome::Reply),
-            Target::Package(route) if read => self.package(request, route).await.map(Outcome::Reply),
-            Target::Passthrough(route) if read => self.passthrough(request, route).await.map(Outcome::Reply),
-            target => Ok(Outcome::Forward(Forward::new(&request.route.org, target))),
+    /// Answers one request. Its feed is identified on the way, as far as the service tells.
+    pub async fn answer(&self, request: &mut Request) -> Result<Outcome, HandlerError> {
+        let effect = request.route.target.effect(&request.method);
+        if effect.is_some() || !matches!(request.route.target, Target::Passthrough(_)) {
+            self.identify(request).await?;
         }
+        let request = &*request;
+        if !matches!(request.method, Method::GET | Method::HEAD) {
+            return Ok(Outcome::Forward(Forward::new(request)));
+        }
+        let reply = match &request.route.target {
+            Target::Document(route) => self.document(request, route).await,
+            Target::Package(route) => self.package(request, route).await,
+            Target::Passthrough(route) => self.passthrough(request, route).await,
+            target @ (Target::Derived(_) | Target::Audit(_)) => {
+                let route = PassthroughRoute {
+                    feed: target.feed().cloned(),
+                    feeds_host: false,
+                    path: target.upstream_path(),
+                    subject: Subject::Feed,
+                };
+                self.passthrough(request, &route).await
+            }
+        };
+        reply.map(Outcome::Reply)
     }
 
-    /// A write went through: what it may have changed is fetched anew. For now the document whose own path was
-    /// written to, as `npm publish` does.
-    pub fn written(&self, method: &Method, forward: &Forward) {
-        tracing::debug!(%method, path = forward.path.split('?').next(), "write forwarded");
-        if let Some(route) = &forward.document {
-            for audience in [Audience::Anonymous, Audience::Authenticated] {
-                self.parts.documents.remove(&document::key(route, audience));
-            }
+    /// A write went through, or may have: what it may have changed is asked for anew from now on.
+    pub async fn written(&self, forward: &Forward) {
+        let Some(effect) = &forward.effect else { return };
+        tracing::debug!(path = forward.path.split('?').next(), ?effect, "write");
+        self.parts.generations.raise(&forward.org, effect).await;
+        if let Some(feed) = effect.feed.as_ref().filter(|_| effect.identity) {
+            self.parts.identities.forget(feed);
         }
     }
 
@@ -210,14 +236,11 @@ impl Handler {
 // === impl Forward ===
 
 impl Forward {
-    fn new(org: &Name, target: &Target) -> Self {
-        let (path, document, feeds_host) = match target {
-            Target::Document(route) => (route.upstream_path(), Some(route.clone()), false),
-            Target::Package(route) => (route.upstream_path(), None, false),
-            Target::Passthrough(route) => (route.path.clone(), None, route.feeds_host),
-        };
-        let service = if feeds_host { Service::Feeds } else { Service::Pkgs };
-        Self { service, org: org.clone(), path, document }
+    fn new(request: &Request) -> Self {
+        let Route { org, target, .. } = &request.route;
+        let service = if target.is_on_feeds_host() { Service::Feeds } else { Service::Pkgs };
+        let effect = target.effect(&request.method);
+        Self { service, org: org.clone(), path: target.upstream_path(), effect }
     }
 }
 
@@ -228,10 +251,12 @@ impl RouteClass {
     pub fn of(target: &Target) -> Self {
         match target {
             Target::Document(route) => Self::Document(route.class()),
-            Target::Package(route) => match route.package {
-                Package::Npm { .. } => Self::NpmPackage,
-                Package::Nuget { .. } => Self::NugetPackage,
+            Target::Package(route) => match route.package.protocol() {
+                Protocol::Npm => Self::NpmPackage,
+                Protocol::Nuget => Self::NugetPackage,
             },
+            Target::Derived(_) => Self::Derived,
+            Target::Audit(_) => Self::Audit,
             Target::Passthrough(_) => Self::Passthrough,
         }
     }
@@ -242,6 +267,8 @@ impl RouteClass {
             Self::Document(class) => class.as_str(),
             Self::NpmPackage => "npm_package",
             Self::NugetPackage => "nuget_package",
+            Self::Derived => "derived",
+            Self::Audit => "audit",
             Self::Passthrough => "passthrough",
             Self::Unknown => "unknown",
         }

@@ -21,10 +21,10 @@ use crate::{
         fill::{Fill, FillError, FillWriter, Finished},
         published_digests,
     },
-    cache::{Landing, PackageEntry},
+    cache::{Landing, PackageEntry, Source},
     document::packument::{Dist, dist_of},
     ident::StorageId,
-    route::{Document, DocumentRoute, Package, PackageRoute},
+    route::{Document, DocumentRoute, Package, PackageRoute, Protocol},
     upstream::{
         BodyStream, Located as Location, Service, Target, UpstreamError, UpstreamRequest, UpstreamResponse,
     },
@@ -71,8 +71,8 @@ impl Handler {
         request: &Request,
         route: &PackageRoute,
     ) -> Result<Reply, HandlerError> {
-        let key = route.key();
-        let stored = self.stored(&key).await;
+        let key = self.package_key(route);
+        let stored = self.stored(route).await;
         let arriving = self.arriving.get(&key);
         if stored.is_none() && arriving.is_none() {
             self.screen_anonymous(request, &route.feed).await?;
@@ -95,8 +95,21 @@ impl Handler {
         }
     }
 
-    async fn stored(&self, key: &str) -> Option<Found> {
-        let entry = self.parts.packages.get(key)?;
+    /// Removals so far of what `route` is.
+    fn removals(&self, route: &PackageRoute) -> u64 {
+        self.parts.generations.current(&route.feed, &route.subject()).removals
+    }
+
+    /// The name of everything under way for a package: nobody follows what began before a removal.
+    fn package_key(&self, route: &PackageRoute) -> String {
+        format!("{}\n{}", route.key(), self.removals(route))
+    }
+
+    async fn stored(&self, route: &PackageRoute) -> Option<Found> {
+        let entry = self.parts.packages.get(&route.key())?;
+        if entry.removals != self.removals(route) {
+            return None;
+        }
         let blob = self.open(&entry.id).await?;
         let cache = CacheStatus::Hit { ttl: None };
         Some(Found {
@@ -176,7 +189,12 @@ impl Handler {
         Ok(Found { body: PackageBody::Filling { fill, length }, id, named_at: None, cache })
     }
 
+    fn package_entry(&self, id: StorageId, removals: u64) -> PackageEntry {
+        PackageEntry { id, named_at: self.now(), removals, source: Source::Bytes }
+    }
+
     async fn locating(self, request: Request, route: PackageRoute) -> Landing<Located> {
+        let (key, removals) = (self.package_key(&route), self.removals(&route));
         let upstream = UpstreamRequest {
             method: Method::GET,
             target: Target::Service {
@@ -200,17 +218,16 @@ impl Handler {
             Ok(location) => location,
         };
         self.parts.access.allow(&request.caller, &route.feed, self.now());
-        let key = route.key();
         let located = self.fetch_located(&request, &route, &key, location).await;
         match &located {
             Located::Stored(blob) => {
-                self.parts.packages.put(&key, &PackageEntry { id: blob.id, named_at: self.now() }).await;
+                self.parts.packages.put(&route.key(), &self.package_entry(blob.id, removals)).await;
                 Landing::now(located)
             }
             Located::Failed(_) => Landing::now(located),
             Located::Filling { fill, id } => {
                 self.arriving.insert(&key, fill, *id);
-                let linger = self.clone().concluding(Arc::clone(fill), key).boxed();
+                let linger = self.clone().concluding(Arc::clone(fill), route, key, removals).boxed();
                 Landing { value: located, linger: Some(linger) }
             }
         }
@@ -272,16 +289,16 @@ impl Handler {
         Located::Filling { fill, id }
     }
 
-    async fn concluding(self, fill: Arc<Fill>, key: String) {
+    async fn concluding(self, fill: Arc<Fill>, route: PackageRoute, flight: String, removals: u64) {
         let finished = fill.finished().await;
-        self.conclude(finished, &key).await;
-        self.arriving.remove(&key, &fill);
+        self.conclude(finished, &route.key(), removals).await;
+        self.arriving.remove(&flight, &fill);
     }
 
-    async fn conclude(&self, finished: Result<Finished, FillError>, key: &str) {
+    async fn conclude(&self, finished: Result<Finished, FillError>, key: &str, removals: u64) {
         match finished {
             Ok(finished) if finished.stored => {
-                self.parts.packages.put(key, &PackageEntry { id: finished.id, named_at: self.now() }).await;
+                self.parts.packages.put(key, &self.package_entry(finished.id, removals)).await;
             }
             Ok(_) => {
                 self.parts.metrics.unstored();
@@ -299,8 +316,7 @@ impl Handler {
         let Package::Npm { name, file } = &route.package else { return None };
         let packument =
             DocumentRoute { feed: route.feed.clone(), document: Document::Packument(name.clone()) };
-        let key = super::document::key(&packument, request.caller.audience());
-        let entry = self.parts.documents.entry(&key)?;
+        let entry = self.entry(&packument, request.caller.audience())?;
         let _room = self.room(entry.length).await;
         let body = self.parts.documents.body(&entry).await?;
         let file = file.clone();
@@ -437,6 +453,8 @@ fn file_name(package: &Package) -> String {
     let name = match package {
         Package::Npm { file, .. } => file.clone(),
         Package::Nuget { id, version } => format!("{id}.{version}.nupkg"),
+        Package::ById { protocol: Protocol::Npm, package, version } => format!("{package}-{version}.tgz"),
+        Package::ById { protocol: Protocol::Nuget, package, version } => format!("{package}.{version}.nupkg"),
     };
     name.replace(['"', '\\'], "_")
 }

@@ -15,10 +15,10 @@ use crate::{
         DocumentError,
         packument::abbreviate,
         representation::{Encoding, Form, Representation, Variant, negotiate_encoding},
-        rewrite::{PublicBase, Rewriter},
+        rewrite::{PublicBase, Rewriter, Rewritten},
         validate_json, validate_xml, without_bom,
     },
-    route::{DocumentClass, DocumentRoute},
+    route::{DocumentRoute, Format},
     upstream::Expect,
 };
 
@@ -28,7 +28,9 @@ struct Order {
     rewriter: Rewriter,
     form: Form,
     encoding: Encoding,
-    class: DocumentClass,
+    format: Format,
+    /// The `Content-Type` of the service, where it is kept.
+    content_type: Option<HeaderValue>,
 }
 
 /// A representation, and how many URLs of the service were left in it.
@@ -61,8 +63,8 @@ impl Handler {
         }
         let rewriter = Rewriter::new(Arc::clone(&self.parts.hosts), &request.base).ok()?;
         let flight = format!("{key:?}");
-        let (handler, entry, class) = (self.clone(), Arc::clone(entry), route.class());
-        let work = || async move { Landing::now(handler.building(key, entry, body, rewriter, class).await) };
+        let (handler, entry, format) = (self.clone(), Arc::clone(entry), route.document.format());
+        let work = || async move { Landing::now(handler.building(key, entry, body, rewriter, format).await) };
         self.builds.run(&flight, work).await.0.flatten()
     }
 
@@ -72,20 +74,22 @@ impl Handler {
         entry: Arc<Entry>,
         body: Option<Bytes>,
         rewriter: Rewriter,
-        class: DocumentClass,
+        format: Format,
     ) -> Option<Arc<Representation>> {
         let _room = self.room(entry.length).await;
         let body = match body {
             Some(body) => body,
             None => self.parts.documents.body(&entry).await?,
         };
-        let order = Order { body, rewriter, form: key.form, encoding: key.encoding, class };
+        let content_type = HeaderValue::from_str(&entry.origin.content_type).ok();
+        let content_type = content_type.filter(|kind| !kind.is_empty());
+        let order = Order { body, rewriter, form: key.form, encoding: key.encoding, format, content_type };
         let built = off_thread_if_large(order.body.len(), move || build(&order)).await?;
         if built.leaked > 0 {
             self.parts.metrics.leaked(built.leaked as u64);
             tracing::error!(
                 leaked = built.leaked,
-                class = class.as_str(),
+                digest = ?key.digest,
                 "a document still has URLs of the service"
             );
         }
@@ -126,10 +130,10 @@ async fn off_thread_if_large<T: Send + 'static>(
 }
 
 fn build(order: &Order) -> Built {
-    let rewritten = if order.class == DocumentClass::Nuspec {
-        order.rewriter.rewrite_xml(&order.body)
-    } else {
-        order.rewriter.rewrite_json(&order.body)
+    let rewritten = match order.format {
+        Format::Json => order.rewriter.rewrite_json(&order.body),
+        Format::Xml => order.rewriter.rewrite_xml(&order.body),
+        Format::Text => Rewritten { body: order.body.clone(), replaced: 0, leaked: 0 },
     };
     let short = match order.form {
         Form::Full => None,
@@ -140,13 +144,15 @@ fn build(order: &Order) -> Built {
             .ok(),
     };
     let (form, body) = short.map_or((Form::Full, rewritten.body), |short| (Form::Abbreviated, short.into()));
-    let variant = Variant::new(body, form, content_type(order.class, form));
+    let content_type = order.content_type.clone().unwrap_or_else(|| content_type(order.format, form));
+    let variant = Variant::new(body, form, content_type);
     Built { representation: variant.build(order.encoding), leaked: rewritten.leaked }
 }
 
-fn content_type(class: DocumentClass, form: Form) -> HeaderValue {
-    HeaderValue::from_static(match (class, form) {
-        (DocumentClass::Nuspec, _) => "application/xml; charset=utf-8",
+fn content_type(format: Format, form: Form) -> HeaderValue {
+    HeaderValue::from_static(match (format, form) {
+        (Format::Xml, _) => "application/xml; charset=utf-8",
+        (Format::Text, _) => "text/plain; charset=utf-8",
         (_, Form::Abbreviated) => "application/vnd.npm.install-v1+json; charset=utf-8",
         (_, Form::Full) => "application/json; charset=utf-8",
     })

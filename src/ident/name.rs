@@ -43,7 +43,8 @@ pub enum NameError {
 /// Which feed, and through which of its views, a request speaks of.
 ///
 /// Any of the parts may be a name or a GUID; two spellings of one feed are two values until the gate has
-/// learned that they are one (facts §2).
+/// learned that they are one (facts §2). What was learned is kept beside the spelling: the spelling goes upstream,
+/// the identity makes keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FeedRef {
     /// The organisation (account).
@@ -54,6 +55,8 @@ pub struct FeedRef {
     pub feed: Name,
     /// The view, written `feed@view` in a path; `None` is the feed itself.
     pub view: Option<Name>,
+    /// The key of the feed by GUIDs, once learned.
+    identity: Option<Arc<str>>,
 }
 
 // === impl Name ===
@@ -139,11 +142,42 @@ fn only(mut chars: impl Iterator<Item = char>) -> Option<char> {
 // === impl FeedRef ===
 
 impl FeedRef {
-    /// The canonical text of this spelling, for keys and logs: `org/project|-/feed[@view]`, lower case.
+    /// A feed as a path spells it.
+    pub fn new(org: Name, project: Option<Name>, feed: Name, view: Option<Name>) -> Self {
+        Self { org, project, feed, view, identity: None }
+    }
+
+    /// The same spelling with the key that `identity`, the feed by its GUIDs, has.
+    #[must_use]
+    pub fn identified(mut self, identity: &str) -> Self {
+        self.identity = Some(identity.into());
+        self
+    }
+
+    /// Whether the key is one that every spelling of the feed has: it was learned, or all parts are GUIDs.
+    pub fn is_identified(&self) -> bool {
+        let mut parts = self.project.iter().chain([&self.feed]).chain(&self.view);
+        self.identity.is_some() || parts.all(Name::is_guid)
+    }
+
+    /// The key for everything that is kept of the feed, and for logs: `org/project|-/feed[@view]`, lower case, of
+    /// the identity when it is known and of the spelling otherwise.
+    pub fn key(&self) -> String {
+        self.identity.as_deref().map_or_else(|| self.spelling(), str::to_owned)
+    }
+
+    /// The key of the feed without its view: what is written to a feed shows in its views.
+    pub fn whole_key(&self) -> String {
+        let mut key = self.key();
+        key.truncate(key.find('@').unwrap_or(key.len()));
+        key
+    }
+
+    /// The canonical text of this spelling: `org/project|-/feed[@view]`, lower case.
     ///
     /// No name holds `/`, `@` or `%`, and a project that is called `-` is written `%2d`: different feeds have
     /// different keys.
-    pub fn key(&self) -> String {
+    pub fn spelling(&self) -> String {
         let project = match self.project.as_ref().map(Name::folded) {
             None => "-",
             Some("-") => "%2d",
@@ -171,7 +205,7 @@ mod tests {
     }
 
     fn feed(org: &str, project: Option<&str>, feed: &str, view: Option<&str>) -> FeedRef {
-        FeedRef { org: name(org), project: project.map(name), feed: name(feed), view: view.map(name) }
+        FeedRef::new(name(org), project.map(name), name(feed), view.map(name))
     }
 
     #[test]

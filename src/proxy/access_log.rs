@@ -13,9 +13,9 @@ pub fn key_of(route: &Route) -> String {
     match &route.target {
         Target::Document(document) => document.key(),
         Target::Package(package) => package.key(),
-        Target::Passthrough(other) => {
-            let path = other.path.split('?').next().unwrap_or_default();
-            format!("{}{path}", route.org.folded())
+        other @ (Target::Derived(_) | Target::Audit(_) | Target::Passthrough(_)) => {
+            let path = other.upstream_path();
+            format!("{}{}", route.org.folded(), path.split('?').next().unwrap_or_default())
         }
     }
 }

@@ -98,9 +98,8 @@ impl Forwarder {
     }
 
     /// Cleans the response's head, and tells the handlers of a write that may have changed something.
-    pub fn response(
+    pub async fn response(
         &self,
-        request: &RequestHeader,
         response: &mut ResponseHeader,
         context: &RequestContext,
         handler: &Handler,
@@ -115,7 +114,7 @@ impl Forwarder {
         if let Some(forwarding) = &context.forward
             && response.status.is_success()
         {
-            handler.written(&request.method, &forwarding.forward);
+            handler.written(&forwarding.forward).await;
         }
         Ok(())
     }

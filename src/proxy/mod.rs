@@ -65,7 +65,7 @@ impl Edge {
             headers: &head.headers,
             http1: head.version <= Version::HTTP_11,
         };
-        let request = self.intake.read(parts).map_err(|error| match error {
+        let mut request = self.intake.read(parts).map_err(|error| match error {
             IntakeError::Framing(error) => error_reply::of_framing(error, &context.id),
             IntakeError::Route(error) => error_reply::of_route(&error, &context.id),
             IntakeError::Host => error_reply::of_host(&context.id),
@@ -73,7 +73,10 @@ impl Edge {
         context.class = RouteClass::of(&request.route.target);
         context.key = access_log::key_of(&request.route);
         context.caller = Some(*request.caller.id());
-        self.handler.answer(&request).await.map_err(|error| {
+        let answer = self.handler.answer(&mut request).await;
+        // With the feed's identity, as far as it is known now.
+        context.key = access_log::key_of(&request.route);
+        answer.map_err(|error| {
             access_log::failure(&error, context);
             error_reply::of_handler(&error, &context.id)
         })
@@ -133,12 +136,12 @@ impl ProxyHttp for Edge {
 
     async fn response_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Self::CTX,
     ) -> Result<()> {
         context.status = Some(response.status);
-        self.forwarder.response(session.req_header(), response, context, &self.handler)
+        self.forwarder.response(response, context, &self.handler).await
     }
 
     async fn fail_to_proxy(

@@ -7,8 +7,8 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    Document, DocumentClass, DocumentRoute, Hive, Package, PackageRoute, PassthroughRoute, Target,
-    npm_version,
+    Audit, AuditRoute, Derived, DerivedRoute, Document, DocumentClass, DocumentRoute, Format, Hive, Odata,
+    OdataResource, Package, PackageRoute, PassthroughRoute, Protocol, Rest, Target, npm_version,
 };
 use crate::ident::{FeedRef, Name};
 
@@ -23,6 +23,8 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'(')
     .remove(b')')
     .remove(b'*');
+/// The same in REST paths, where a scoped npm name is two segments (facts §5.2).
+const REST_SEGMENT: &AsciiSet = &SEGMENT.remove(b'/').remove(b'@');
 
 // === impl Target ===
 
@@ -34,6 +36,8 @@ impl Target {
         match self {
             Self::Document(route) => route.upstream_path(),
             Self::Package(route) => route.upstream_path(),
+            Self::Derived(route) => route.upstream_path(),
+            Self::Audit(route) => route.upstream_path(),
             Self::Passthrough(route) => route.upstream_path().to_owned(),
         }
     }
@@ -43,13 +47,30 @@ impl Target {
         match self {
             Self::Document(route) => Some(&route.feed),
             Self::Package(route) => Some(&route.feed),
+            Self::Derived(route) => Some(&route.feed),
+            Self::Audit(route) => Some(&route.feed),
             Self::Passthrough(route) => route.feed.as_ref(),
+        }
+    }
+
+    /// The same, to be identified.
+    pub fn feed_mut(&mut self) -> Option<&mut FeedRef> {
+        match self {
+            Self::Document(route) => Some(&mut route.feed),
+            Self::Package(route) => Some(&mut route.feed),
+            Self::Derived(route) => Some(&mut route.feed),
+            Self::Audit(route) => Some(&mut route.feed),
+            Self::Passthrough(route) => route.feed.as_mut(),
         }
     }
 
     /// Whether the request belongs on the feeds host, else on the pkgs host.
     pub fn is_on_feeds_host(&self) -> bool {
-        matches!(self, Self::Passthrough(route) if route.feeds_host)
+        match self {
+            Self::Document(route) => route.is_on_feeds_host(),
+            Self::Passthrough(route) => route.feeds_host,
+            Self::Package(_) | Self::Derived(_) | Self::Audit(_) => false,
+        }
     }
 }
 
@@ -58,7 +79,21 @@ impl Target {
 impl DocumentRoute {
     /// Path and query below the organisation.
     pub fn upstream_path(&self) -> String {
-        format!("{}/{}", feed_path(&self.feed), document_path(&self.document))
+        match &self.document {
+            Document::Rest(rest) => rest_path(&self.feed, rest),
+            document => format!("{}/{}", feed_path(&self.feed), document_path(document)),
+        }
+    }
+
+    /// The part of the path up to the feed, `[/{project}]/_packaging/{feed}[@{view}]`, as URLs in the service's
+    /// npm and v2 documents repeat it (facts §3.1, §4.3).
+    pub fn feed_path(&self) -> String {
+        feed_path(&self.feed)
+    }
+
+    /// Whether the document is on the feeds host.
+    pub fn is_on_feeds_host(&self) -> bool {
+        matches!(&self.document, Document::Rest(rest) if rest.feeds_host)
     }
 
     /// The key of the document: the same for every spelling of it, another for every other document or feed.
@@ -87,7 +122,41 @@ impl Document {
             }
             Self::Search(_) => DocumentClass::Search,
             Self::Vulnerabilities(_) => DocumentClass::Vulnerabilities,
+            Self::Odata(Odata {
+                resource: OdataResource::Search { .. } | OdataResource::Packages { .. },
+                ..
+            }) => DocumentClass::Search,
+            Self::Odata(_) => DocumentClass::Odata,
+            Self::Rest(rest) if rest.feeds_host => DocumentClass::Feeds,
+            Self::Rest(_) => DocumentClass::Rest,
         }
+    }
+
+    /// What the document is written in.
+    pub fn format(&self) -> Format {
+        match self {
+            Self::Nuspec(..) => Format::Xml,
+            Self::Odata(Odata {
+                resource: OdataResource::Search { count: true } | OdataResource::Packages { count: true },
+                ..
+            }) => Format::Text,
+            Self::Odata(_) => Format::Xml,
+            Self::Rest(rest) => rest.format,
+            Self::Packument(_)
+            | Self::ServiceIndex
+            | Self::VersionList(_)
+            | Self::RegistrationIndex(..)
+            | Self::RegistrationPage(..)
+            | Self::RegistrationLeaf(..)
+            | Self::Search(_)
+            | Self::Vulnerabilities(_) => Format::Json,
+        }
+    }
+
+    /// Whether URLs in the document repeat the spelling of the feed in the request (facts §3.1, §4.3); those in
+    /// others name it by its GUIDs.
+    pub fn repeats_spelling(&self) -> bool {
+        matches!(self, Self::Packument(_) | Self::Odata(_))
     }
 }
 
@@ -95,7 +164,7 @@ impl Document {
 
 impl DocumentClass {
     /// Every class, for configuration and for registering metrics.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::ServiceIndex,
         Self::Packument,
         Self::VersionList,
@@ -103,6 +172,9 @@ impl DocumentClass {
         Self::Nuspec,
         Self::Search,
         Self::Vulnerabilities,
+        Self::Odata,
+        Self::Rest,
+        Self::Feeds,
     ];
 
     /// The name in the configuration and in metric labels.
@@ -115,6 +187,9 @@ impl DocumentClass {
             Self::Nuspec => "nuspec",
             Self::Search => "search",
             Self::Vulnerabilities => "vulnerabilities",
+            Self::Odata => "odata",
+            Self::Rest => "rest",
+            Self::Feeds => "feeds",
         }
     }
 }
@@ -144,6 +219,12 @@ impl PackageRoute {
             Package::Nuget { id, version } => {
                 format!("{feed}/nuget/v3/flat2/{id}/{version}/{id}.{version}.nupkg")
             }
+            Package::ById { protocol, package, version } => {
+                let encode = |text: &str| utf8_percent_encode(text, REST_SEGMENT).to_string();
+                let (package, version) = (encode(package), encode(version));
+                let rest = format!("{}/packages/{package}/versions/{version}/content", protocol.as_str());
+                format!("{}/{rest}", rest_feed_path(&self.feed))
+            }
         }
     }
 
@@ -153,6 +234,9 @@ impl PackageRoute {
         match &self.package {
             Package::Npm { name, file } => format!("{feed}/npm/tarball/{name}/-/{file}"),
             Package::Nuget { id, version } => format!("{feed}/nuget/nupkg/{id}/{version}"),
+            Package::ById { protocol, package, version } => {
+                format!("{feed}/{}/content/{package}/-/{version}", protocol.as_str())
+            }
         }
     }
 }
@@ -165,6 +249,69 @@ impl Package {
         match self {
             Self::Npm { name, file } => npm_version(name, file),
             Self::Nuget { version, .. } => Some(version.as_str()),
+            Self::ById { .. } => None,
+        }
+    }
+
+    /// Which protocol the package is of.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Npm { .. } => Protocol::Npm,
+            Self::Nuget { .. } => Protocol::Nuget,
+            Self::ById { protocol, .. } => *protocol,
+        }
+    }
+}
+
+// === impl Protocol ===
+
+impl Protocol {
+    /// Its word in paths and keys.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Npm => "npm",
+            Self::Nuget => "nuget",
+        }
+    }
+}
+
+// === impl DerivedRoute ===
+
+impl DerivedRoute {
+    /// Path below the organisation.
+    pub fn upstream_path(&self) -> String {
+        let encode = |text: &str| utf8_percent_encode(text, SEGMENT).to_string();
+        let below = match &self.derived {
+            Derived::Manifest(name, spec) => format!("{}/{}", name.path_segment(), encode(spec)),
+            Derived::DistTags(name) => format!("-/package/{}/dist-tags", name.path_segment()),
+            Derived::DistTag(name, tag) => {
+                format!("-/package/{}/dist-tags/{}", name.path_segment(), encode(tag))
+            }
+            Derived::Ping => "-/ping".to_owned(),
+            Derived::Whoami => "-/whoami".to_owned(),
+        };
+        format!("{}/npm/registry/{below}", feed_path(&self.feed))
+    }
+}
+
+// === impl AuditRoute ===
+
+impl AuditRoute {
+    /// Path below the organisation.
+    pub fn upstream_path(&self) -> String {
+        format!("{}/npm/registry/{}", feed_path(&self.feed), self.audit.path())
+    }
+}
+
+// === impl Audit ===
+
+impl Audit {
+    /// Path below a registry, without a slash before it.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Bulk => "-/npm/v1/security/advisories/bulk",
+            Self::Quick => "-/npm/v1/security/audits/quick",
+            Self::Full => "-/npm/v1/security/audits",
         }
     }
 }
@@ -186,6 +333,39 @@ fn feed_path(feed: &FeedRef) -> String {
     format!("{project}/_packaging/{}{view}", encode(&feed.feed))
 }
 
+/// `[/{project}]/_apis/packaging/feeds/{feed}[@{view}]`.
+fn rest_feed_path(feed: &FeedRef) -> String {
+    feed_path(feed).replacen("/_packaging/", "/_apis/packaging/feeds/", 1)
+}
+
+fn rest_path(feed: &FeedRef, rest: &Rest) -> String {
+    let slash = if rest.path.is_empty() { "" } else { "/" };
+    let version = rest.api_version.as_ref().map(|version| format!("api-version={version}"));
+    let query: Vec<String> =
+        Some(rest.query.clone()).filter(|query| !query.is_empty()).into_iter().chain(version).collect();
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{}{slash}{}{mark}{}", rest_feed_path(feed), rest.path, query.join("&"))
+}
+
+fn odata_path(odata: &Odata) -> String {
+    let (resource, first) = match &odata.resource {
+        OdataResource::Service => (String::new(), None),
+        OdataResource::Metadata => ("$metadata".to_owned(), None),
+        OdataResource::Entry(id, version) => (format!("Packages(Id='{id}',Version='{version}')"), None),
+        OdataResource::Versions(id) => ("FindPackagesById()".to_owned(), Some(format!("id='{id}'"))),
+        OdataResource::Packages { count } => (format!("Packages(){}", count_path(*count)), None),
+        OdataResource::Search { count } => (format!("Search(){}", count_path(*count)), None),
+    };
+    let query: Vec<String> =
+        first.into_iter().chain(Some(odata.query.clone()).filter(|query| !query.is_empty())).collect();
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("nuget/v2/{resource}{mark}{}", query.join("&"))
+}
+
+fn count_path(count: bool) -> &'static str {
+    if count { "/$count" } else { "" }
+}
+
 /// The part below the feed. Ids, versions and npm names hold nothing that needs an escape.
 fn document_path(document: &Document) -> String {
     match document {
@@ -203,6 +383,8 @@ fn document_path(document: &Document) -> String {
         Document::Search(query) if query.is_empty() => "nuget/v3/query2/".to_owned(),
         Document::Search(query) => format!("nuget/v3/query2/?{query}"),
         Document::Vulnerabilities(file) => format!("nuget/v3/vulnerabilities/{file}.json"),
+        Document::Odata(odata) => odata_path(odata),
+        Document::Rest(rest) => rest.path.clone(),
     }
 }
 
@@ -221,5 +403,11 @@ fn document_key(document: &Document) -> String {
         }
         Document::Search(query) => format!("nuget/search?{query}"),
         Document::Vulnerabilities(file) => format!("nuget/vulnerabilities/{file}"),
+        Document::Odata(odata) => odata_path(odata).replacen("nuget/v2/", "nuget/v2:", 1),
+        Document::Rest(rest) => {
+            let host = if rest.feeds_host { "feeds" } else { "pkgs" };
+            let version = rest.api_version.as_deref().unwrap_or_default();
+            format!("rest/{host}/{version}/{}?{}", rest.path, rest.query)
+        }
     }
 }

@@ -8,16 +8,21 @@
 //! a representation of what is addressed.
 //!
 //! `path` takes the target apart and refuses what no grammar may see, `place` reads the prefix up to the feed, and
-//! one file for each grammar reads what follows: `npm`, `nuget`. `canonical` writes routes out again.
+//! one file for each grammar reads what follows: `npm`, `nuget`, `odata` (NuGet v2), `rest` and `feeds`. `canonical`
+//! writes routes out again; `effect` says what a write changes.
 
 mod canonical;
+mod effect;
+mod feeds;
 mod npm;
 mod nuget;
+mod odata;
 mod path;
 mod place;
 #[cfg(test)]
 mod properties;
 mod query;
+mod rest;
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +32,10 @@ use self::{
 };
 use crate::ident::{FeedRef, Name, NpmName, NugetId, NugetVersion};
 
-pub use self::npm::npm_version;
+pub use self::{
+    effect::{Effect, Subject},
+    npm::npm_version,
+};
 
 /// How the request named the organisation; decides what the gate's own URLs look like in the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +64,10 @@ pub enum Target {
     Document(DocumentRoute),
     /// The bytes of one package version.
     Package(PackageRoute),
+    /// What npm's registry has and the service lacks: made from the packument, or of the verdict.
+    Derived(DerivedRoute),
+    /// A question about known vulnerabilities (`npm audit`).
+    Audit(AuditRoute),
     /// Anything else: sent on and never stored.
     Passthrough(PassthroughRoute),
 }
@@ -69,7 +81,7 @@ pub struct DocumentRoute {
     pub document: Document,
 }
 
-/// The documents of the npm and NuGet v3 protocols that may be cached.
+/// The documents that may be cached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Document {
     /// `npm/registry/{name}`.
@@ -90,6 +102,72 @@ pub enum Document {
     Search(String),
     /// `nuget/v3/vulnerabilities/{file}.json`; the file's name without `.json`, lower-cased.
     Vulnerabilities(String),
+    /// NuGet v2, below `nuget/v2/`.
+    Odata(Odata),
+    /// A document of the REST API.
+    Rest(Rest),
+}
+
+/// A document of NuGet v2 (OData, facts §4.3).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Odata {
+    /// Which.
+    pub resource: OdataResource,
+    /// The query without the `?`, order and repeats as sent, escapes in one spelling; without the parameters that
+    /// `resource` holds.
+    pub query: String,
+}
+
+/// The resources of NuGet v2.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum OdataResource {
+    /// `v2/`: the list of entity sets.
+    Service,
+    /// `v2/$metadata`.
+    Metadata,
+    /// `v2/Packages(Id='…',Version='…')`.
+    Entry(NugetId, NugetVersion),
+    /// `v2/FindPackagesById()?id='…'`.
+    Versions(NugetId),
+    /// `v2/Packages`, `v2/Packages()`, with a filter in the query; or how many there are, `…/$count`.
+    Packages {
+        /// Only their number.
+        count: bool,
+    },
+    /// `v2/Search()`; or how many are found, `…/$count`.
+    Search {
+        /// Only their number.
+        count: bool,
+    },
+}
+
+/// A document of the REST API about a feed or something in it (facts §5.2, §5.4).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Rest {
+    /// Whether it belongs on the feeds host, else on the pkgs host.
+    pub feeds_host: bool,
+    /// What of the feed it tells of.
+    pub subject: Subject,
+    /// Path below `_apis/packaging/feeds/{feed}`, percent-encoded, literals in lower case, without slashes at its
+    /// ends; empty for the feed itself.
+    pub path: String,
+    /// The query without the `?` and without `api-version`, order and repeats as sent, escapes in one spelling.
+    pub query: String,
+    /// The version of the API that the query asks for, or else the `Accept` header (facts §5.1), lower case.
+    pub api_version: Option<String>,
+    /// What comes back.
+    pub format: Format,
+}
+
+/// What a document is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// JSON.
+    Json,
+    /// XML.
+    Xml,
+    /// Text for people (a readme), or a bare number; it is not looked into.
+    Text,
 }
 
 /// Kinds of documents: each has its own freshness in the configuration and its own metric label.
@@ -109,6 +187,12 @@ pub enum DocumentClass {
     Search,
     /// NuGet's vulnerability files.
     Vulnerabilities,
+    /// NuGet v2 entries and lists; its searches count as [`DocumentClass::Search`].
+    Odata,
+    /// REST of the pkgs host: one version, its readme.
+    Rest,
+    /// REST of the feeds host: feed, views, packages, versions.
+    Feeds,
 }
 
 /// Which registration hive.
@@ -146,6 +230,70 @@ pub enum Package {
         /// Package version.
         version: NugetVersion,
     },
+    /// `_apis/packaging/feeds/{feed}/{npm|nuget}/packages/{package}/versions/{version}/content` where the package or
+    /// the version is named by a GUID, so that the protocol's own route cannot be told. With names it is one of
+    /// the above.
+    ById {
+        /// Which protocol.
+        protocol: Protocol,
+        /// Name or GUID; a GUID and a NuGet id in lower case.
+        package: String,
+        /// Version or GUID; a GUID in lower case.
+        version: String,
+    },
+}
+
+/// The package protocols whose packages are cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// npm.
+    Npm,
+    /// NuGet.
+    Nuget,
+}
+
+/// A question that npm's registry answers and the service does not.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DerivedRoute {
+    /// Whose.
+    pub feed: FeedRef,
+    /// Which.
+    pub derived: Derived,
+}
+
+/// What is made from a packument, or of the verdict (issue list of facts §3, §9.17).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Derived {
+    /// `npm/registry/{name}/{version or tag}`.
+    Manifest(NpmName, String),
+    /// `npm/registry/-/package/{name}/dist-tags`.
+    DistTags(NpmName),
+    /// `npm/registry/-/package/{name}/dist-tags/{tag}`: the tag is written to.
+    DistTag(NpmName, String),
+    /// `npm/registry/-/ping`.
+    Ping,
+    /// `npm/registry/-/whoami`.
+    Whoami,
+}
+
+/// `npm/registry/-/npm/v1/security/…`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AuditRoute {
+    /// Whose.
+    pub feed: FeedRef,
+    /// Which form of the question.
+    pub audit: Audit,
+}
+
+/// The forms of `npm audit`'s question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Audit {
+    /// `advisories/bulk`: names and versions.
+    Bulk,
+    /// `audits/quick`: a dependency tree.
+    Quick,
+    /// `audits`: the same for a full report.
+    Full,
 }
 
 /// A request that is sent on as it came, but for `DefaultCollection`, empty segments and raw bytes that no URI has.
@@ -157,6 +305,8 @@ pub struct PassthroughRoute {
     pub feeds_host: bool,
     /// Path and query below the organisation, percent-encoded as it came, `DefaultCollection` removed.
     pub path: String,
+    /// What of the feed a write there may change.
+    pub subject: Subject,
 }
 
 /// Why a request line is refused; always the client's mistake (400).
@@ -202,19 +352,25 @@ pub fn parse(host: Option<&str>, target: &str) -> Result<Route, RouteError> {
 
 fn target_of(path: &CanonicalPath<'_>, organisation: &Organisation, place: Place<'_, '_>) -> Target {
     let feeds_host = organisation.feeds_host || place.tree == Tree::Feeds;
-    let found = if feeds_host { None } else { recognise(&place, path.query) };
+    let found = if feeds_host { feeds::recognise(&place, path.query) } else { recognise(&place, path.query) };
     match (found, place.feed) {
         (Some(Found::Document(document)), Some(feed)) => Target::Document(DocumentRoute { feed, document }),
         (Some(Found::Package(package)), Some(feed)) => Target::Package(PackageRoute { feed, package }),
-        (_, feed) => {
+        (Some(Found::Derived(derived)), Some(feed)) => Target::Derived(DerivedRoute { feed, derived }),
+        (Some(Found::Audit(audit)), Some(feed)) => Target::Audit(AuditRoute { feed, audit }),
+        (found, feed) => {
             let path = path.written_from(organisation.below);
-            Target::Passthrough(PassthroughRoute { feed, feeds_host, path })
+            let subject = if let Some(Found::Other(subject)) = found { subject } else { Subject::Feed };
+            Target::Passthrough(PassthroughRoute { feed, feeds_host, path, subject })
         }
     }
 }
 
 /// Hands the segments below a feed's protocol to that protocol's grammar.
 fn recognise(place: &Place<'_, '_>, query: &str) -> Option<Found> {
+    if place.tree == Tree::Rest {
+        return rest::recognise(place, query);
+    }
     let (protocol, tail) = place.tail.split_first().filter(|_| place.tree == Tree::Protocol)?;
     match protocol.text.to_ascii_lowercase().as_str() {
         "npm" => npm::recognise(tail, query),

@@ -14,6 +14,9 @@ const WITHOUT_EFFECT: [&str; 1] = ["semverlevel"];
 /// Reads the segments below `nuget/`.
 pub(super) fn recognise(tail: &[Segment<'_>], query: &str) -> Option<Found> {
     let (version, below) = tail.split_first()?;
+    if version.is("v2") {
+        return super::odata::recognise(below, query);
+    }
     if !version.is("v3") {
         return None;
     }

@@ -2,7 +2,7 @@
 //! (facts §2), and which of the service's hosts the rest belongs to (facts §5.2, §5.4).
 
 use super::{
-    Document, HostStyle, Package, RouteError,
+    Audit, Derived, Document, HostStyle, Package, RouteError, Subject,
     path::{CanonicalPath, Rule, Segment},
 };
 use crate::ident::{FeedRef, Name};
@@ -22,6 +22,10 @@ const FEEDS_PATHS: [&str; 2] = ["feedchanges", "globalpermissions"];
 pub(super) enum Found {
     Document(Document),
     Package(Package),
+    Derived(Derived),
+    Audit(Audit),
+    /// Passed through; this is what a write there may change.
+    Other(Subject),
 }
 
 /// The organisation of a request and the host form that named it.
@@ -173,10 +177,6 @@ fn feed_ref(
     let name = |text: &str| Name::parse(text).map_err(|error| path.refuse_name(&error));
     let (feed, view) =
         feed.text.split_once('@').map_or((&*feed.text, None), |(feed, view)| (feed, Some(view)));
-    Ok(FeedRef {
-        org: org.clone(),
-        project: project.map(|project| name(&project.text)).transpose()?,
-        feed: name(feed)?,
-        view: view.map(name).transpose()?,
-    })
+    let project = project.map(|project| name(&project.text)).transpose()?;
+    Ok(FeedRef::new(org.clone(), project, name(feed)?, view.map(name).transpose()?))
 }

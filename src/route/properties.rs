@@ -36,12 +36,8 @@ fn name() -> impl Strategy<Value = Name> {
 fn feed() -> impl Strategy<Value = FeedRef> {
     let is_project = |name: &Name| !name.as_str().starts_with('_');
     let project = option::of(name().prop_filter("no underscore", is_project));
-    (name_of_org(), project, name(), option::of(name())).prop_map(|(org, project, feed, view)| FeedRef {
-        org,
-        project,
-        feed,
-        view,
-    })
+    (name_of_org(), project, name(), option::of(name()))
+        .prop_map(|(org, project, feed, view)| FeedRef::new(org, project, feed, view))
 }
 
 fn name_of_org() -> impl Strategy<Value = Name> {
@@ -182,7 +178,7 @@ proptest! {
             let key = match &target {
                 Target::Document(route) => route.key(),
                 Target::Package(route) => route.key(),
-                Target::Passthrough(_) => continue,
+                Target::Derived(_) | Target::Audit(_) | Target::Passthrough(_) => continue,
             };
             let other = seen.entry(key).or_insert_with(|| target.clone());
             prop_assert_eq!(&*other, &target);

@@ -13,6 +13,8 @@ fn describe(target: &Target) -> String {
     match target {
         Target::Document(route) => format!("{} {} {path}", route.class().as_str(), route.key()),
         Target::Package(route) => format!("package {} {path}", route.key()),
+        Target::Derived(route) => format!("derived {} {path}", route.feed.key()),
+        Target::Audit(route) => format!("audit {} {path}", route.feed.key()),
         Target::Passthrough(route) => {
             let host = if route.feeds_host { "feeds" } else { "pkgs" };
             format!("{host} {} {path}", route.feed.as_ref().map_or("-".to_owned(), FeedRef::key))

@@ -1,0 +1,183 @@
+//! Which feed a spelling means: names and GUIDs of projects, feeds and views meet here (facts §2).
+//!
+//! The service answers to names and GUIDs, freely mixed. What it says of a spelling is remembered for a while: a name
+//! can be re-pointed, a GUID can't. Asking it is `handler`'s part. Entries are kept on disk, so that a restart during an
+//! outage finds what was stored under a feed's identity.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use moka::sync::Cache;
+
+use crate::{
+    disk::{Database, Tree, TreeName},
+    ident::FeedRef,
+};
+
+/// Version byte of the stored form.
+const VERSION: u8 = 1;
+/// Spellings that are remembered in memory; each takes some hundred bytes.
+const SPELLINGS: u64 = 50_000;
+
+/// What is known of a spelling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// Its identity, learned within the time to live.
+    Identity(String),
+    /// Its identity, learned longer ago: good while the service cannot be asked.
+    Old(String),
+    /// The service was asked a moment ago and knows no such feed.
+    Nothing,
+    /// Nothing: ask.
+    Unknown,
+}
+
+/// The table of spellings.
+pub struct Identities {
+    memory: Cache<String, Learned>,
+    tree: Tree,
+    ttl: Duration,
+    nothing_ttl: Duration,
+}
+
+/// What the service said of a spelling, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Learned {
+    at: SystemTime,
+    /// `None`: there is no such feed.
+    identity: Option<String>,
+}
+
+// === impl Identities ===
+
+impl Identities {
+    /// Over what `database` keeps. Identities are believed for `ttl`, that there is no such feed for `nothing_ttl`.
+    pub fn new(database: &Database, ttl: Duration, nothing_ttl: Duration) -> Self {
+        let memory = Cache::builder().max_capacity(SPELLINGS).build();
+        Self { memory, tree: database.tree(TreeName::Name), ttl, nothing_ttl }
+    }
+
+    /// What is known of how `feed` is spelled.
+    pub fn get(&self, feed: &FeedRef, now: SystemTime) -> Known {
+        let Some(learned) = self.learned(&feed.spelling()) else { return Known::Unknown };
+        let age = now.duration_since(learned.at).unwrap_or_default();
+        match learned.identity {
+            Some(identity) if age < self.ttl => Known::Identity(identity),
+            Some(identity) => Known::Old(identity),
+            None if age < self.nothing_ttl => Known::Nothing,
+            None => Known::Unknown,
+        }
+    }
+
+    /// The service says that the spelling of `feed` means `identity`.
+    pub fn learn(&self, feed: &FeedRef, identity: String, now: SystemTime) {
+        let learned = Learned { at: now, identity: Some(identity) };
+        if let Some(stored) = encode(&learned)
+            && let Err(error) = self.tree.insert(feed.spelling().as_bytes(), &stored)
+        {
+            tracing::warn!(%error, "identity of a feed not stored");
+        }
+        self.memory.insert(feed.spelling(), learned);
+    }
+
+    /// The service knows no feed that is spelled like `feed`.
+    pub fn learn_nothing(&self, feed: &FeedRef, now: SystemTime) {
+        self.memory.insert(feed.spelling(), Learned { at: now, identity: None });
+    }
+
+    /// Forgets every spelling of what `feed` means: it may have been renamed or be gone.
+    pub fn forget(&self, feed: &FeedRef) {
+        let whole = feed.whole_key();
+        for entry in self.tree.scan_prefix(format!("{}/", feed.org.folded()).as_bytes()) {
+            let Ok((key, value)) = entry else { break };
+            let same = decode(&value).and_then(|learned| learned.identity);
+            let same = same.is_some_and(|identity| identity.split('@').next() == Some(&*whole));
+            let spelling = String::from_utf8_lossy(&key).into_owned();
+            if same || spelling == feed.spelling() {
+                self.memory.invalidate(&spelling);
+                if let Err(error) = self.tree.remove(&key) {
+                    tracing::error!(%error, "identity of a feed not removed");
+                }
+            }
+        }
+    }
+
+    fn learned(&self, spelling: &str) -> Option<Learned> {
+        if let Some(learned) = self.memory.get(spelling) {
+            return Some(learned);
+        }
+        let stored = self.tree.get(spelling.as_bytes()).ok().flatten()?;
+        let learned = decode(&stored)?;
+        self.memory.insert(spelling.to_owned(), learned.clone());
+        Some(learned)
+    }
+}
+
+fn encode(learned: &Learned) -> Option<Vec<u8>> {
+    let millis = learned.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let mut stored = vec![VERSION];
+    stored.extend_from_slice(&u64::try_from(millis).unwrap_or(u64::MAX).to_be_bytes());
+    stored.extend_from_slice(learned.identity.as_ref()?.as_bytes());
+    Some(stored)
+}
+
+fn decode(stored: &[u8]) -> Option<Learned> {
+    let (fixed, identity) = stored.split_at_checked(9)?;
+    let millis = u64::from_be_bytes(fixed.get(1..)?.try_into().ok()?);
+    let at = UNIX_EPOCH.checked_add(Duration::from_millis(millis))?;
+    let identity = String::from_utf8(identity.to_vec()).ok()?;
+    (fixed[0] == VERSION).then_some(Learned { at, identity: Some(identity) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::{Identities, Known};
+    use crate::{
+        disk::{Database, DatabaseSettings, StoreDirectory},
+        ident::{FeedRef, Name},
+    };
+
+    fn open(folder: &std::path::Path) -> Identities {
+        let settings = DatabaseSettings { page_cache: 8 << 20, free_reserve: 0 };
+        let database = Database::open(StoreDirectory::open(folder).unwrap(), &settings).unwrap().database;
+        Identities::new(&database, Duration::from_secs(600), Duration::from_secs(30))
+    }
+
+    fn feed(text: &str) -> FeedRef {
+        FeedRef::new(Name::parse("contoso").unwrap(), None, Name::parse(text).unwrap(), None)
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
+    }
+
+    #[test]
+    fn an_identity_ages_and_survives_a_restart_and_a_missing_feed_is_soon_asked_for_again() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let identities = open(folder.path());
+            assert_eq!(identities.get(&feed("main"), at(0)), Known::Unknown);
+            identities.learn(&feed("Main"), "contoso/-/guid".to_owned(), at(0));
+            identities.learn_nothing(&feed("none"), at(0));
+            assert_eq!(identities.get(&feed("none"), at(29)), Known::Nothing);
+            assert_eq!(identities.get(&feed("none"), at(30)), Known::Unknown);
+        }
+        let identities = open(folder.path());
+        assert_eq!(identities.get(&feed("main"), at(599)), Known::Identity("contoso/-/guid".to_owned()));
+        assert_eq!(identities.get(&feed("main"), at(600)), Known::Old("contoso/-/guid".to_owned()));
+    }
+
+    #[test]
+    fn all_spellings_of_a_feed_are_forgotten_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let identities = open(folder.path());
+        identities.learn(&feed("main"), "contoso/-/one".to_owned(), at(0));
+        identities.learn(&feed("alias"), "contoso/-/one@view".to_owned(), at(0));
+        identities.learn(&feed("other"), "contoso/-/two".to_owned(), at(0));
+        identities.forget(&feed("main").identified("contoso/-/one"));
+        assert_eq!(identities.get(&feed("main"), at(1)), Known::Unknown);
+        assert_eq!(identities.get(&feed("alias"), at(1)), Known::Unknown);
+        assert_eq!(identities.get(&feed("other"), at(1)), Known::Identity("contoso/-/two".to_owned()));
+    }
+}

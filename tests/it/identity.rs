@@ -1,0 +1,87 @@
+//! One feed by name and by GUID: the same documents and the same bytes, asked for once.
+
+use std::collections::BTreeMap;
+
+use feedgate_simulator::{
+    Feed, NpmPackage, NpmVersion, NugetPackage, NugetVersion, Organisation, Simulator, client::Response,
+};
+
+use crate::support::{OTHER_PAT, PAT, Scene, readers};
+
+const PACKAGES: usize = 30;
+
+async fn scene() -> Scene {
+    let mut feed = Feed::new("main").project("web");
+    for number in 0..PACKAGES {
+        let npm = NpmVersion::new().size(2_000 + number);
+        let nuget = NugetVersion::new().size(3_000 + number);
+        feed = feed
+            .npm(NpmPackage::new(&format!("@s/p{number}")).version("1.0.0", npm))
+            .nuget(NugetPackage::new(&format!("Part{number}")).version("1.0.0", nuget));
+    }
+    let organisation = readers(Organisation::new("contoso").feed(feed));
+    Scene::with(Simulator::builder().organisation(organisation).start().await.unwrap(), "")
+}
+
+/// Every way to spell the feed of [`scene`].
+fn spellings(scene: &Scene) -> Vec<String> {
+    let (feed, project) =
+        (scene.simulator.feed_guid("contoso/web/main"), scene.simulator.project_guid("contoso/web/main"));
+    let project = project.unwrap().to_string();
+    let feed = feed.to_string();
+    vec![
+        "contoso/web/_packaging/main".to_owned(),
+        format!("contoso/{project}/_packaging/{feed}"),
+        format!("CONTOSO/DefaultCollection/Web/_packaging/{}", feed.to_uppercase()),
+        format!("contoso/{}/_Packaging/MAIN", project.to_uppercase()),
+    ]
+}
+
+/// How often the service was asked for what is below the feed.
+fn asked(scene: &Scene) -> BTreeMap<String, usize> {
+    let mut asked = BTreeMap::new();
+    for request in scene.simulator.requests() {
+        let path = request.path.to_ascii_lowercase();
+        if let Some((_, below)) = path.split_once("/_packaging/") {
+            *asked.entry(below.split_once('/').unwrap().1.to_owned()).or_default() += 1;
+        }
+    }
+    asked
+}
+
+async fn install(scene: &Scene, pat: &str, place: &str) {
+    let get = async |path: String| -> Response {
+        let response = scene.get_as(Some(pat), &format!("{place}/{path}"), &[]).await;
+        assert_eq!(response.status, 200, "{place}/{path}");
+        response
+    };
+    for number in 0..PACKAGES {
+        let packument = get(format!("npm/registry/@s%2fp{number}")).await.json();
+        let tarball = packument["versions"]["1.0.0"]["dist"]["tarball"].as_str().unwrap().to_owned();
+        assert!(tarball.starts_with(&format!("http://{}/", scene.gate().address())), "{tarball}");
+        get(format!("npm/registry/@s/p{number}/-/p{number}-1.0.0.tgz")).await;
+        get(format!("nuget/v3/flat2/part{number}/index.json")).await;
+        get(format!("nuget/v3/registrations2-semver2/part{number}/index.json")).await;
+        get(format!("nuget/v3/flat2/part{number}/1.0.0/part{number}.1.0.0.nupkg")).await;
+    }
+    get("nuget/v3/index.json".to_owned()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spellings_of_a_feed_share_every_document_and_every_byte() {
+    let mut scene = scene().await;
+    let spellings = spellings(&scene);
+    let (one, other) = (install(&scene, PAT, &spellings[0]), install(&scene, OTHER_PAT, &spellings[1]));
+    tokio::join!(one, other);
+    install(&scene, PAT, &spellings[2]).await;
+    scene.restart();
+    install(&scene, OTHER_PAT, &spellings[3]).await;
+    let asked = asked(&scene);
+    let twice: Vec<_> =
+        asked.iter().filter(|(path, times)| **times > 1 && *path != "nuget/v3/index.json").collect();
+    assert_eq!(twice, Vec::<(&String, &usize)>::new());
+    // Each spelling and each caller once.
+    assert!(asked["nuget/v3/index.json"] <= 6, "{}", asked["nuget/v3/index.json"]);
+    let downloads = scene.simulator.blob_downloads();
+    assert_eq!((downloads.len(), downloads.values().max()), (2 * PACKAGES, Some(&1)));
+}
