@@ -27,7 +27,13 @@ const RESERVED: [(&str, &[&str]); 4] = [
     ("pingora", &["src/proxy/", "src/admin/", "src/app.rs", "src/upstream/"]),
     (
         "moka::",
-        &["src/blob/hot.rs", "src/cache/identities.rs", "src/cache/memory.rs", "src/access/verdicts.rs"],
+        &[
+            "src/blob/hot.rs",
+            "src/cache/identities.rs",
+            "src/cache/memory.rs",
+            "src/cache/negative.rs",
+            "src/access/verdicts.rs",
+        ],
     ),
     ("sled::", &["src/disk/"]),
     ("SystemTime::now", &["src/clock.rs"]),

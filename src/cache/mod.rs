@@ -13,6 +13,7 @@ mod freshness;
 mod generations;
 mod identities;
 mod memory;
+mod negative;
 mod packages;
 
 use std::{io::Read as _, sync::Arc, time::SystemTime};
@@ -26,6 +27,7 @@ pub use freshness::{Assessment, Usability, assess};
 pub use generations::{Generation, Generations};
 pub use identities::{Identities, Known};
 pub use memory::RepresentationKey;
+pub use negative::NegativeCache;
 pub use packages::{PackageEntry, PackageIndex, Source};
 
 use crate::{

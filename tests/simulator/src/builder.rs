@@ -26,6 +26,8 @@ use crate::world::World;
 const SIGNATURE_LIFETIME: Duration = Duration::from_secs(3600);
 /// Registrations with more versions than this are paged unless said otherwise.
 const REGISTRATION_PAGE: usize = 64;
+/// The page of public v2 galleries.
+const ODATA_PAGE: usize = 100;
 
 /// Collects what a simulator is to be; [`Builder::start`] starts it.
 #[derive(Clone, Debug)]
@@ -39,9 +41,14 @@ pub struct Builder {
     gzip: bool,
     keeps_log: bool,
     integrity: bool,
+    server: bool,
+    requires_api_version: bool,
     sign_in: SignIn,
     signature_lifetime: Duration,
     registration_page: usize,
+    odata_page: usize,
+    npm_extensions: bool,
+    audit: bool,
 }
 
 // === impl Builder ===
@@ -57,9 +64,14 @@ impl Builder {
             gzip: true,
             keeps_log: true,
             integrity: false,
+            server: false,
+            requires_api_version: false,
             sign_in: SignIn::default(),
             signature_lifetime: SIGNATURE_LIFETIME,
             registration_page: REGISTRATION_PAGE,
+            odata_page: ODATA_PAGE,
+            npm_extensions: false,
+            audit: false,
         }
     }
 
@@ -99,6 +111,21 @@ impl Builder {
         self
     }
 
+    /// Behaves like Azure DevOps Server: the pkgs door answers the feeds routes too, paths start with a collection
+    /// (an organisation's name) or with `tfs/` and one, package files come at once with 200, and the feeds door answers
+    /// 404. No unless set.
+    pub fn server(mut self, server: bool) -> Self {
+        self.server = server;
+        self
+    }
+
+    /// Whether REST requests that change something are refused with 400 unless they name an api-version. The facts have
+    /// this from memory only (§5.1), so no unless set.
+    pub fn requires_api_version(mut self, requires: bool) -> Self {
+        self.requires_api_version = requires;
+        self
+    }
+
     /// What a bad credential gets on `_apis` routes.
     pub fn sign_in(mut self, sign_in: SignIn) -> Self {
         self.sign_in = sign_in;
@@ -114,6 +141,25 @@ impl Builder {
     /// NuGet registrations with more versions than this are split into pages of this many. 64 unless set.
     pub fn registration_page(mut self, versions: usize) -> Self {
         self.registration_page = versions.max(1);
+        self
+    }
+
+    /// npm's own routes for dist-tags, deprecation and unpublishing work as at an ordinary registry, and packuments
+    /// carry a `_rev`. Off unless set: facts §3 knows of no such thing at the service.
+    pub fn npm_extensions(mut self, npm_extensions: bool) -> Self {
+        self.npm_extensions = npm_extensions;
+        self
+    }
+
+    /// npm's audit routes answer from what [`Simulator::advise`] registered. Off, which is 404, unless set (facts §3).
+    pub fn audit(mut self, audit: bool) -> Self {
+        self.audit = audit;
+        self
+    }
+
+    /// NuGet v2 lists go out in pages of this many entries. 100 unless set.
+    pub fn odata_page(mut self, entries: usize) -> Self {
+        self.odata_page = entries.max(1);
         self
     }
 
@@ -139,10 +185,19 @@ impl Builder {
         let (tls, ca_pem) = self.tls.then(tls::acceptor).unzip();
         let settings = Settings {
             scheme: if self.tls { "https" } else { "http" },
-            blob_authority: format!("localhost:{}", doors[Listener::Blob as usize].port()),
+            authorities: [
+                format!("127.0.0.1:{}", doors[Listener::Pkgs as usize].port()),
+                format!("127.0.0.1:{}", doors[Listener::Feeds as usize].port()),
+                format!("localhost:{}", doors[Listener::Blob as usize].port()),
+            ],
+            server: self.server,
+            requires_api_version: self.requires_api_version,
             integrity: self.integrity,
             sign_in: self.sign_in,
             registration_page: self.registration_page,
+            odata_page: self.odata_page,
+            npm_extensions: self.npm_extensions,
+            audit: self.audit,
         };
         let throttles = Throttles::default();
         self.throttles.into_iter().for_each(|throttle| throttles.add(throttle));

@@ -22,6 +22,11 @@ pub(crate) fn iso(epoch: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// `2026-11-21T10:20:30.0000000Z`, with the seven digits of REST's dates.
+pub(crate) fn precise(epoch: u64) -> String {
+    iso(epoch).replace('Z', ".0000000Z")
+}
+
 /// `Sat, 21 Nov 2026 10:20:30 GMT` (RFC 9110 §5.6.7).
 pub(crate) fn http_date(epoch: u64) -> String {
     let days = epoch / DAY_SECONDS;

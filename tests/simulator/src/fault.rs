@@ -1,6 +1,7 @@
 //! Faults that a test orders: which requests they hit, what goes wrong, how often.
 //!
-//! A request meets at most one fault: the first that was ordered, matches and is not used up. Refusing connections
+//! A request meets at most one fault: the first that was ordered, matches and is not used up. Those that strike before
+//! the body is read come first, naturally. Refusing connections
 //! altogether is not a fault but [`crate::Simulator::refuse_connections`].
 
 use std::fmt;
@@ -86,6 +87,9 @@ pub enum FaultKind {
         /// Headers beside those for framing.
         headers: Vec<(String, String)>,
     },
+    /// This status, as soon as the head is there: no `100 Continue`, nothing of the body is read, and the connection is
+    /// closed. Who sends the body all the same sees a reset. Matchers know the head only.
+    RefuseBody(u16),
     /// 303 to this URL.
     BadRedirect(String),
     /// Bytes that are not HTTP.
@@ -195,6 +199,11 @@ impl FaultKind {
         Self::Status { status, reason: String::new(), body: String::new(), headers: Vec::new() }
     }
 
+    /// Whether it strikes before the body is read.
+    fn is_early(&self) -> bool {
+        matches!(self, Self::RefuseBody(_))
+    }
+
     /// A status with one header, such as `Retry-After`.
     pub fn status_with(status: u16, name: &str, value: &str) -> Self {
         let headers = vec![(name.to_owned(), value.to_owned())];
@@ -216,6 +225,24 @@ impl Faults {
     /// The fault that strikes this request, counted as used.
     pub(crate) fn strike(&self, request: &Logged) -> Option<FaultKind> {
         let mut faults = self.0.lock();
-        faults.iter_mut().find_map(|fault| fault.strikes(request).then(|| fault.kind.clone()))
+        let mut whole = faults.iter_mut().filter(|fault| !fault.kind.is_early());
+        whole.find_map(|fault| fault.strikes(request).then(|| fault.kind.clone()))
+    }
+
+    /// The status that a request gets whose body is not read, and its head for the log; counted as used. Without such
+    /// faults `head` is not asked.
+    pub(crate) fn strike_early(&self, head: impl FnOnce() -> Logged) -> Option<(u16, Logged)> {
+        let mut faults = self.0.lock();
+        let mut early = faults.iter_mut().filter(|fault| fault.kind.is_early()).peekable();
+        early.peek()?;
+        let head = head();
+        let status = early.find_map(|fault| match &fault.kind {
+            FaultKind::RefuseBody(status) => {
+                let status = *status;
+                fault.strikes(&head).then_some(status)
+            }
+            _ => None,
+        });
+        status.map(|status| (status, head))
     }
 }

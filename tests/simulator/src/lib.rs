@@ -23,7 +23,8 @@
 //!
 //! # Code map
 //! - `content`: what a test describes, and the files made of it; `world`: the service's state.
-//! - `service`: requests to replies, one file per protocol; `wire`: replies to bytes, and faults.
+//! - `service`: requests to replies, one file per protocol, `rest` and `feeds` for the REST of the two hosts; `wire`:
+//!   replies to bytes, and faults.
 //! - `builder`, `simulator`: the handle; `fault`, `throttle`, `pace`, `log`: what a test can order and ask.
 //! - [`client`]: a small HTTP client that reports what really came.
 //!

@@ -32,6 +32,8 @@ pub struct Logged {
     pub query: String,
     /// Names in lower case. `authorization` shows kind and label only, such as `Basic alice` or `Bearer ?`.
     pub headers: Vec<(String, String)>,
+    /// Length of the request's body in bytes, without its framing; 0 if it was refused before it was read.
+    pub body_length: u64,
     /// The status sent; 0 while nothing is.
     pub status: u16,
     /// Body bytes handed to the socket, framing included.

@@ -19,8 +19,10 @@ use crate::fault::Fault;
 use crate::hub::Hub;
 use crate::log::{Listener, Logged, Violation};
 use crate::pace::Pace;
+use crate::service::npm_audit::Advisory;
 use crate::throttle::Throttle;
 use crate::wire::door::Door;
+use crate::world::{Operation, Protocol};
 
 /// A running simulator. Dropping it ends everything.
 ///
@@ -79,6 +81,12 @@ impl Simulator {
         format!("{}/{prefix}/_packaging/{feed}/nuget/v3/index.json", self.pkgs_url())
     }
 
+    /// The base URL of a feed's NuGet v2 (OData) routes, without a slash at its end.
+    pub fn nuget_v2_url(&self, feed: &str) -> String {
+        let (prefix, feed) = feed.rsplit_once('/').expect("organisation[/project]/feed");
+        format!("{}/{prefix}/_packaging/{feed}/nuget/v2", self.pkgs_url())
+    }
+
     /// The authority that clients must trust, as PEM; `None` without TLS.
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
@@ -99,15 +107,48 @@ impl Simulator {
         self.hub.service.world.read().feed(feed).view(view).expect("the view exists").guid
     }
 
+    /// GUID of an npm package in a feed.
+    pub fn npm_guid(&self, feed: &str, name: &str) -> Uuid {
+        self.hub.service.world.read().package(feed, Protocol::Npm, name).guid
+    }
+
+    /// GUID of a NuGet package in a feed.
+    pub fn nuget_guid(&self, feed: &str, id: &str) -> Uuid {
+        self.hub.service.world.read().package(feed, Protocol::Nuget, id).guid
+    }
+
+    /// GUID of an npm version in a feed, deleted or not.
+    pub fn npm_version_guid(&self, feed: &str, name: &str, version: &str) -> Uuid {
+        self.version_guid(feed, Protocol::Npm, name, version)
+    }
+
+    /// GUID of a NuGet version in a feed, deleted or not.
+    pub fn nuget_version_guid(&self, feed: &str, id: &str, version: &str) -> Uuid {
+        self.version_guid(feed, Protocol::Nuget, id, version)
+    }
+
+    fn version_guid(&self, feed: &str, protocol: Protocol, name: &str, version: &str) -> Uuid {
+        let world = self.hub.service.world.read();
+        let package = world.package(feed, protocol, name);
+        package.version(version).unwrap_or_else(|| panic!("no {name} {version} in {feed}")).guid()
+    }
+
+    /// The token of a feed's latest change, as `packagechanges` counts them.
+    pub fn change_token(&self, feed: &str) -> u64 {
+        let mut world = self.hub.service.world.write();
+        let place = world.locate(feed);
+        world.settled(place).changes.latest
+    }
+
     /// Bytes and digests of an npm version's tarball.
     pub fn npm_file(&self, feed: &str, name: &str, version: &str) -> (Bytes, Digests) {
-        let artifact = self.hub.service.world.read().npm_artifact(feed, name, version);
+        let artifact = self.hub.service.world.read().artifact(feed, Protocol::Npm, name, version);
         (artifact.bytes(), artifact.digests().clone())
     }
 
     /// Bytes and digests of a NuGet version's nupkg.
     pub fn nuget_file(&self, feed: &str, id: &str, version: &str) -> (Bytes, Digests) {
-        let artifact = self.hub.service.world.read().nuget_artifact(feed, id, version);
+        let artifact = self.hub.service.world.read().artifact(feed, Protocol::Nuget, id, version);
         (artifact.bytes(), artifact.digests().clone())
     }
 
@@ -130,37 +171,64 @@ impl Simulator {
         self.hub.service.world.write().add_nuget(feed, package);
     }
 
-    /// Deletes a version.
+    /// Deletes a version: it goes to the recycle bin, and its number stays taken. [`Simulator::add_npm`] alone may
+    /// bring the number back with other content.
     pub fn remove_npm(&self, feed: &str, name: &str, version: &str) {
-        self.hub.service.world.write().remove_npm(feed, name, version);
+        self.operate(feed, (Protocol::Npm, name, version), &Operation::Delete);
     }
 
-    /// Deletes a version.
+    /// Deletes a version, see [`Simulator::remove_npm`].
     pub fn remove_nuget(&self, feed: &str, id: &str, version: &str) {
-        self.hub.service.world.write().remove_nuget(feed, id, version);
+        self.operate(feed, (Protocol::Nuget, id, version), &Operation::Delete);
+    }
+
+    /// Brings a deleted version back from the recycle bin.
+    pub fn restore_npm(&self, feed: &str, name: &str, version: &str) {
+        self.operate(feed, (Protocol::Npm, name, version), &Operation::Restore);
+    }
+
+    /// Brings a deleted version back from the recycle bin.
+    pub fn restore_nuget(&self, feed: &str, id: &str, version: &str) {
+        self.operate(feed, (Protocol::Nuget, id, version), &Operation::Restore);
     }
 
     /// Deprecates a version, or ends that with `None`.
     pub fn deprecate_npm(&self, feed: &str, name: &str, version: &str, message: Option<&str>) {
-        let mut world = self.hub.service.world.write();
-        world.npm_release_mut(feed, name, version).deprecated = message.map(str::to_owned);
+        let operation = Operation::Deprecate(message.map(str::to_owned));
+        self.operate(feed, (Protocol::Npm, name, version), &operation);
+    }
+
+    /// Registers an advisory for the versions of an npm package in `range`: comparators and `||`, such as
+    /// `>=1.0.0 <1.3.0 || 2.0.0`, or `*`. Audits tell of it if [`Builder::audit`] has switched them on.
+    pub fn advise(&self, name: &str, range: &str, title: &str) {
+        let [name, range, title] = [name, range, title].map(str::to_owned);
+        self.hub.service.advisories.write().push(Advisory { name, range, title });
     }
 
     /// Lists or unlists a version.
     pub fn list_nuget(&self, feed: &str, id: &str, version: &str, listed: bool) {
-        self.hub.service.world.write().nuget_release_mut(feed, id, version).unlisted = !listed;
+        self.operate(feed, (Protocol::Nuget, id, version), &Operation::List(listed));
     }
 
     /// Puts a version into a view.
     pub fn promote_npm(&self, feed: &str, name: &str, version: &str, view: &str) {
-        let mut world = self.hub.service.world.write();
-        world.npm_release_mut(feed, name, version).presence.views.push(view.to_owned());
+        self.operate(feed, (Protocol::Npm, name, version), &Operation::Promote(view.to_owned()));
     }
 
     /// Puts a version into a view.
     pub fn promote_nuget(&self, feed: &str, id: &str, version: &str, view: &str) {
+        self.operate(feed, (Protocol::Nuget, id, version), &Operation::Promote(view.to_owned()));
+    }
+
+    fn operate(&self, feed: &str, version: (Protocol, &str, &str), operation: &Operation) {
+        self.hub.service.world.write().operate(feed, version, operation);
+    }
+
+    /// Gives a feed another name, as REST can; its GUID stays, the old name answers 404.
+    pub fn rename_feed(&self, feed: &str, new_name: &str) {
         let mut world = self.hub.service.world.write();
-        world.nuget_release_mut(feed, id, version).presence.views.push(view.to_owned());
+        let place = world.locate(feed);
+        world.rename(place, new_name);
     }
 
     /// Changes what the credentials of a label may do, such as revoking one.

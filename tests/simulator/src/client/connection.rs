@@ -131,6 +131,11 @@ impl Connection {
         Ok(Response { status, reason, headers, body: bytes.freeze(), complete, first_byte_at })
     }
 
+    /// Reads the next head, be it that of an interim response such as `100 Continue`.
+    pub async fn interim(&mut self) -> io::Result<Head> {
+        self.head().await
+    }
+
     /// Reads the head of a response and leaves the body to be read as it comes. Interim responses (1xx) are skipped.
     pub async fn stream_response(&mut self, head_only: bool) -> io::Result<(Head, Body<'_>)> {
         let head = loop {

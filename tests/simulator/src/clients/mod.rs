@@ -14,6 +14,7 @@
 
 mod client;
 mod npm;
+mod npm_commands;
 mod nuget;
 mod pnpm;
 mod project;
@@ -59,6 +60,8 @@ pub struct Credential {
 pub struct Outcome {
     /// The client exited with 0 before the time limit.
     pub success: bool,
+    /// What it exited with; `None` when it was ended at the time limit or by a signal.
+    pub exit_code: Option<i32>,
     /// Wall-clock time of the client alone.
     pub seconds: f64,
     /// All that the client printed.
@@ -87,6 +90,20 @@ impl Registry {
     fn place(&self) -> String {
         let bare = self.url.split_once(':').map_or(self.url.as_str(), |(_, rest)| rest);
         format!("{}/", bare.trim_end_matches('/'))
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// What the client printed as JSON; null if that is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_default()
+    }
+
+    /// All that the client printed.
+    pub fn output(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
     }
 }
 

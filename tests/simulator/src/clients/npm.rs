@@ -1,4 +1,4 @@
-//! npm: `npm install`, or `npm ci` for a frozen project.
+//! npm: `npm install`, or `npm ci` for a frozen project. Its other commands are in a file of their own.
 
 use std::io;
 
@@ -28,18 +28,31 @@ impl Npm {
     /// Installs a project with an empty cache.
     pub async fn install(&self, project: &Project, gate: &Registry) -> io::Result<Outcome> {
         let mut run = Run::of(&self.0, project)?;
+        run.arguments([if project.is_frozen() { "ci" } else { "install" }, "--no-audit", "--no-fund"]);
+        Self::finish(run, gate).await
+    }
+
+    /// Any command in a project's directory, or in an empty one.
+    pub(super) async fn command(
+        &self,
+        project: Option<&Project>,
+        gate: &Registry,
+        arguments: &[&str],
+    ) -> io::Result<Outcome> {
+        let mut run = match project {
+            Some(project) => Run::of(&self.0, project)?,
+            None => Run::alone(&self.0)?,
+        };
+        run.arguments(arguments);
+        Self::finish(run, gate).await
+    }
+
+    async fn finish(mut run: Run, gate: &Registry) -> io::Result<Outcome> {
         let user_config = run.write(".npmrc", &npmrc(gate))?;
         run.variable("npm_config_userconfig", user_config);
         run.variable("npm_config_globalconfig", run.home("no-global-npmrc"));
         run.variable("npm_config_cache", run.home("npm-cache"));
-        run.arguments([if project.is_frozen() { "ci" } else { "install" }]);
-        run.arguments([
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            "--no-update-notifier",
-            "--no-progress",
-        ]);
+        run.arguments(["--ignore-scripts", "--no-update-notifier", "--no-progress"]);
         run.arguments(["--fetch-retries=0", &format!("--fetch-timeout={}", REQUEST_LIMIT.as_millis())]);
         run.finish().await
     }

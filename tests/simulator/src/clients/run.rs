@@ -78,6 +78,15 @@ impl Run {
         Self::new(program, project.dir())
     }
 
+    /// A run of the program in an empty directory below its new home, for what needs no project.
+    pub(super) fn alone(program: &Program) -> io::Result<Self> {
+        let mut run = Self::new(program, Path::new("."))?;
+        let place = run.home("work");
+        fs::create_dir(&place)?;
+        run.command.current_dir(place);
+        Ok(run)
+    }
+
     /// A path in the new home.
     pub(super) fn home(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
@@ -112,9 +121,13 @@ impl Run {
         let mut child = self.command.kill_on_drop(true).spawn()?;
         let end = timeout(limit, child.wait()).await;
         let seconds = started.elapsed().as_secs_f64();
-        let mut outcome = Outcome { success: false, seconds, stdout: read(&stdout)?, stderr: read(&stderr)? };
+        let (stdout, stderr) = (read(&stdout)?, read(&stderr)?);
+        let mut outcome = Outcome { success: false, exit_code: None, seconds, stdout, stderr };
         match end {
-            Ok(status) => outcome.success = status?.success(),
+            Ok(status) => {
+                let status = status?;
+                (outcome.success, outcome.exit_code) = (status.success(), status.code());
+            }
             Err(_) => {
                 child.kill().await?;
                 outcome.stderr += &format!("\nended by the driver after {} s\n", limit.as_secs());

@@ -16,6 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use super::run::{Program, Run};
 use super::{Npm, Nuget, Outcome, Pnpm, Project, Registry, YarnBerry, YarnClassic, tree};
 
+mod writes;
+
 const MANIFEST: &str = r#"{ "name": "app", "version": "1.0.0", "dependencies": { "left": "^1.0.0" } }"#;
 const MORE: &str =
     r#"{ "name": "app", "version": "1.0.0", "dependencies": { "left": "^1.0.0", "right": "1.0.0" } }"#;

@@ -6,6 +6,7 @@ pub(crate) mod npm;
 pub(crate) mod nuget;
 pub(crate) mod nupkg;
 pub(crate) mod organisation;
+pub(crate) mod range;
 pub(crate) mod seed;
 pub(crate) mod tarball;
 pub(crate) mod version;

@@ -170,7 +170,8 @@ fn attribute(tag: &str, name: &str) -> Option<String> {
     Some(unescape(&tag[start..start + length]))
 }
 
-fn escape(text: &str) -> String {
+/// Text as it stands in XML, in elements and in attributes.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -21,9 +21,14 @@ pub(crate) fn is_prerelease(version: &str) -> bool {
     split(version).1.is_some()
 }
 
-/// NuGet's normalised, lower-case form as it stands in URLs (facts §4.4): at least three numbers without leading
-/// zeros, a fourth only if it is not zero, no build metadata.
+/// NuGet's normalised, lower-case form as it stands in URLs (facts §4.4).
 pub(crate) fn nuget_normalised(version: &str) -> String {
+    nuget_displayed(version).to_ascii_lowercase()
+}
+
+/// NuGet's normalised form with the label as its author spells it (facts §4.4): at least three numbers without
+/// leading zeros, a fourth only if it is not zero, no build metadata.
+pub(crate) fn nuget_displayed(version: &str) -> String {
     let (core, labels) = split(version);
     let mut numbers: Vec<&str> = core.split('.').map(strip_zeros).collect();
     numbers.resize(numbers.len().max(3), "0");
@@ -31,7 +36,7 @@ pub(crate) fn nuget_normalised(version: &str) -> String {
         numbers.truncate(3);
     }
     let core = numbers.join(".");
-    labels.map_or(core.clone(), |labels| format!("{core}-{}", labels.to_ascii_lowercase()))
+    labels.map_or(core.clone(), |labels| format!("{core}-{labels}"))
 }
 
 fn split(version: &str) -> (&str, Option<&str>) {
@@ -98,5 +103,6 @@ mod tests {
         for (given, expected) in rows.into_iter().chain(more) {
             assert_eq!(nuget_normalised(given), expected);
         }
+        assert_eq!(nuget_displayed("1.0-RC.1+build"), "1.0.0-RC.1");
     }
 }

@@ -72,6 +72,10 @@ pub(crate) fn no_package(package: &str, feed: &str) -> Refusal {
 // === impl Refusal ===
 
 impl Refusal {
+    pub(crate) fn refused(status: u16, type_key: &'static str, message: impl Into<String>) -> Self {
+        Self::Refused { status, message: message.into(), type_key }
+    }
+
     pub(crate) fn into_reply(self, context: &RefusalContext<'_>) -> Reply {
         match self {
             Self::NoRoute => no_route(context.url),

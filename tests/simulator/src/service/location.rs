@@ -4,6 +4,8 @@ use crate::log::Listener;
 use crate::wire::request::{Request, decode};
 
 const COLLECTION: &str = "defaultcollection";
+/// Below which a server may keep its collections.
+const VIRTUAL_DIRECTORY: &str = "tfs";
 
 /// The parts of a request's path. Names are percent-decoded, `rest` is not: what `%2f` means depends on the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,16 +33,18 @@ pub(crate) enum Area {
 // === impl Location ===
 
 impl Location {
-    /// Reads both host styles, the optional collection and the optional project, in any letter case.
-    pub(crate) fn parse(request: &Request) -> Option<Self> {
+    /// Reads both host styles, the optional collection and the optional project, in any letter case. On a `server` of
+    /// one's own the collection stands for the organisation, perhaps below a virtual directory `tfs`.
+    pub(crate) fn parse(request: &Request, server: bool) -> Option<Self> {
         let mut segments: Vec<&str> = request.path.trim_start_matches('/').split('/').collect();
         while segments.last().is_some_and(|segment| segment.is_empty()) {
             segments.pop();
         }
-        let of_host = organisation_of_host(request);
-        let mut at = usize::from(of_host.is_none());
-        let organisation = of_host.or_else(|| segments.first().map(|segment| decode(segment)))?;
-        if segments.get(at)?.eq_ignore_ascii_case(COLLECTION) {
+        let of_host = organisation_of_host(request).filter(|_| !server);
+        let first = usize::from(server && segments.first()?.eq_ignore_ascii_case(VIRTUAL_DIRECTORY));
+        let mut at = first + usize::from(of_host.is_none());
+        let organisation = of_host.or_else(|| segments.get(first).map(|segment| decode(segment)))?;
+        if !server && segments.get(at)?.eq_ignore_ascii_case(COLLECTION) {
             at += 1;
         }
         let text =
@@ -96,8 +100,8 @@ mod tests {
 
     use super::*;
 
-    fn parse(host: &str, path: &str) -> Option<Location> {
-        Location::parse(&Request {
+    fn request(host: &str, path: &str) -> Request {
+        Request {
             listener: Listener::Pkgs,
             method: "GET".to_owned(),
             path: path.to_owned(),
@@ -105,7 +109,26 @@ mod tests {
             headers: vec![("host".to_owned(), host.to_owned())],
             body: Bytes::new(),
             keep_alive: true,
-        })
+        }
+    }
+
+    fn parse(host: &str, path: &str) -> Option<Location> {
+        Location::parse(&request(host, path), false)
+    }
+
+    #[test]
+    fn a_server_has_its_collections_at_the_root_or_below_tfs() {
+        let rows = [
+            ("/DefaultCollection/_apis/packaging", "DefaultCollection", None, "/DefaultCollection"),
+            ("/tfs/Main/web/_packaging/feed", "Main", Some("web"), "/tfs/Main"),
+            ("/TFS/Main/_packaging/feed", "Main", None, "/TFS/Main"),
+        ];
+        for (path, organisation, project, root) in rows {
+            let location = Location::parse(&request("contoso.pkgs.visualstudio.com", path), true).unwrap();
+            assert_eq!(location.organisation, organisation, "{path}");
+            assert_eq!(location.project.as_deref(), project, "{path}");
+            assert_eq!(location.root, root, "{path}");
+        }
     }
 
     #[test]

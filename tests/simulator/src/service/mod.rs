@@ -1,19 +1,23 @@
 //! The service's answers: from a request to a reply, without a thought for the wire.
 //!
-//! One file per protocol. A handler returns a [`Reply`] or a [`Refusal`]; what every reply of a host has in common is
+//! One file per protocol; REST is in `rest` (pkgs host) and `feeds` (feeds host). A handler returns a [`Reply`] or a [`Refusal`]; what every reply of a host has in common is
 //! added here.
 
 pub(crate) mod blob;
+pub(crate) mod discovery;
 pub(crate) mod documents;
 pub(crate) mod error;
 pub(crate) mod feeds;
 pub(crate) mod ids;
 pub(crate) mod location;
 pub(crate) mod npm;
+pub(crate) mod npm_audit;
+pub(crate) mod npm_extensions;
 pub(crate) mod npm_publish;
 pub(crate) mod nuget;
 pub(crate) mod nuget_push;
 pub(crate) mod nuget_query;
+pub(crate) mod odata;
 pub(crate) mod registration;
 pub(crate) mod reply;
 pub(crate) mod rest;
@@ -29,12 +33,13 @@ use parking_lot::RwLock;
 
 use crate::content::artifact::Artifact;
 use crate::log::Listener;
-use crate::wire::request::Request;
+use crate::wire::request::{Request, decode};
 use crate::world::{Caller, World};
 use documents::{Document, Documents};
 use error::{Refusal, RefusalContext, SignIn};
 use ids::Ids;
 use location::{Area, Location};
+use npm_audit::Advisory;
 use reply::Reply;
 use signature::Signer;
 use visit::Visit;
@@ -44,6 +49,8 @@ pub(crate) struct Service {
     pub(crate) world: RwLock<World>,
     pub(crate) signer: Signer,
     pub(crate) settings: Settings,
+    /// What audits are answered from.
+    pub(crate) advisories: RwLock<Vec<Advisory>>,
     documents: Documents,
     /// What redirects have pointed to so far, by storage id.
     blobs: RwLock<HashMap<String, Arc<Artifact>>>,
@@ -55,13 +62,23 @@ pub(crate) struct Service {
 pub(crate) struct Settings {
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
-    /// `host:port` of the blob listener.
-    pub(crate) blob_authority: String,
+    /// `host:port` of the three listeners.
+    pub(crate) authorities: [String; 3],
+    /// Azure DevOps Server: one host for all, no redirects.
+    pub(crate) server: bool,
+    /// REST requests that change something must name a version.
+    pub(crate) requires_api_version: bool,
     /// Packuments carry `dist.integrity`.
     pub(crate) integrity: bool,
     pub(crate) sign_in: SignIn,
     /// Registrations with more versions than this are split into pages of this many.
     pub(crate) registration_page: usize,
+    /// dist-tags, deprecation and unpublishing over npm's own routes.
+    pub(crate) npm_extensions: bool,
+    /// npm's audit routes.
+    pub(crate) audit: bool,
+    /// NuGet v2 lists go out in pages of this many entries.
+    pub(crate) odata_page: usize,
 }
 
 // === impl Service ===
@@ -72,6 +89,7 @@ impl Service {
             world: RwLock::new(world),
             signer,
             settings,
+            advisories: RwLock::default(),
             documents: Documents::default(),
             blobs: RwLock::default(),
             requests: AtomicU64::new(0),
@@ -88,7 +106,7 @@ impl Service {
             return blob::answer(self, request).await;
         }
         let ids = self.next_ids();
-        let location = Location::parse(request);
+        let location = Location::parse(request, self.settings.server);
         let (organisation, caller, tenant) = self.identify(request, location.as_ref());
         let url = self.url(request);
         let context = RefusalContext { ids, url: &url, tenant, sign_in: self.settings.sign_in };
@@ -160,12 +178,41 @@ impl Service {
 
 impl Visit<'_> {
     async fn answer(&self) -> Result<Reply, Refusal> {
+        let server = self.service.settings.server;
         match (self.request.listener, self.location.area) {
             (Listener::Pkgs, Area::Packaging) => self.packaging().await,
-            (Listener::Pkgs, Area::Apis) => rest::answer(self),
-            (Listener::Feeds, Area::Apis) => feeds::answer(self),
+            (Listener::Pkgs | Listener::Feeds, Area::Apis) => self.apis(server).await,
             _ => Err(Refusal::NoRoute),
         }
+    }
+
+    /// REST. A server of one's own answers everything at one door.
+    async fn apis(&self, server: bool) -> Result<Reply, Refusal> {
+        let path: Vec<String> = self.location.rest.iter().map(|segment| decode(segment)).collect();
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        self.check_version()?;
+        if let Some(reply) = discovery::answer(self, &path) {
+            return reply;
+        }
+        match self.request.listener {
+            Listener::Feeds if server => Err(Refusal::NoRoute),
+            Listener::Pkgs => match rest::answer(self, &path).await {
+                Err(Refusal::NoRoute) if server => feeds::answer(self, &path).await,
+                answer => answer,
+            },
+            Listener::Feeds | Listener::Blob => feeds::answer(self, &path).await,
+        }
+    }
+
+    /// The refusal of a change without a version (facts §5.1, from memory there; the wording is invented).
+    fn check_version(&self) -> Result<(), Refusal> {
+        let changes = !self.reads() && self.request.method != "OPTIONS";
+        if !changes || !self.service.settings.requires_api_version || self.api_version().is_some() {
+            return Ok(());
+        }
+        let method = &self.request.method;
+        let message = format!("No api-version was supplied for the \"{method}\" request.");
+        Err(Refusal::refused(400, "VssVersionNotSpecifiedException", message))
     }
 
     async fn packaging(&self) -> Result<Reply, Refusal> {

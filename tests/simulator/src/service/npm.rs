@@ -1,25 +1,32 @@
-//! The npm registry routes (facts §3): packuments and tarball redirects. What the service lacks is 404 here as well.
+//! The npm registry routes (facts §3): packuments, tarball redirects, and the way to the rest. What the service lacks is
+//! 404 here as well.
 
 use std::sync::Arc;
 
 use super::error::{self, Refusal};
+use super::npm_audit::{self, Audit};
+use super::npm_extensions::{self, Extension};
 use super::npm_publish;
 use super::reply::Reply;
 use super::visit::{Place, Visit};
 use crate::wire::request::decode;
-use crate::world::NpmRelease;
+use crate::world::{NpmRelease, PackumentForm};
 
 /// What a path below `npm/registry/` asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum NpmRoute {
     Packument(String),
     Tarball { name: String, version: String },
+    Extension(Extension),
+    Audit(Audit),
 }
 
 pub(crate) async fn answer(visit: &Visit<'_>, place: &Place, rest: &[&str]) -> Result<Reply, Refusal> {
     let (name, version) = match (parse(rest).ok_or(Refusal::NoRoute)?, visit.request.method.as_str()) {
         (NpmRoute::Packument(name), "GET" | "HEAD") => return packument(visit, place, name).await,
-        (NpmRoute::Packument(name), "PUT") => return npm_publish::publish(visit, place, &name),
+        (NpmRoute::Packument(name), "PUT") => return npm_publish::publish(visit, place, &name).await,
+        (NpmRoute::Extension(extension), _) => return npm_extensions::answer(visit, place, &extension),
+        (NpmRoute::Audit(audit), _) => return npm_audit::answer(visit, audit),
         (NpmRoute::Tarball { name, version }, "GET" | "HEAD") => (name, version),
         _ => return Err(Refusal::Method),
     };
@@ -34,18 +41,59 @@ fn parse(rest: &[&str]) -> Option<NpmRoute> {
         rest => rest,
     };
     let path = rest.iter().map(|segment| decode(segment)).collect::<Vec<_>>().join("/");
-    let (name, file) = match path.split_once("/-/") {
-        Some((name, file)) => (name, Some(file)),
+    if let Some(path) = path.strip_prefix("-/") {
+        return parse_special(path);
+    }
+    let (path, revision) = match path.split_once("/-rev/") {
+        Some((path, revision)) => (path, Some(revision.to_owned())),
         None => (path.as_str(), None),
     };
-    let (scoped, slashes) = (name.starts_with('@'), name.matches('/').count());
-    if name.is_empty() || name.starts_with('-') || slashes != usize::from(scoped) {
-        return None;
+    let (name, file) = match path.split_once("/-/") {
+        Some((name, file)) => (name, Some(file)),
+        None => (path, None),
+    };
+    let name = package_name(name)?;
+    let version = match file {
+        Some(file) => Some(version_of(file, &name)?),
+        None => None,
+    };
+    Some(match (version, revision) {
+        (None, None) => NpmRoute::Packument(name),
+        (None, Some(revision)) => NpmRoute::Extension(Extension::Package { name, revision }),
+        (Some(version), None) => NpmRoute::Tarball { name, version },
+        (Some(version), Some(revision)) => {
+            NpmRoute::Extension(Extension::Tarball { name, version, revision })
+        }
+    })
+}
+
+/// Routes below `-/`; those that are not here are not at the service (facts §3).
+fn parse_special(path: &str) -> Option<NpmRoute> {
+    match path {
+        "npm/v1/security/advisories/bulk" => return Some(NpmRoute::Audit(Audit::Bulk)),
+        "npm/v1/security/audits" | "npm/v1/security/audits/quick" => {
+            return Some(NpmRoute::Audit(Audit::Tree));
+        }
+        _ => {}
     }
-    let Some(file) = file else { return Some(NpmRoute::Packument(name.to_owned())) };
+    let (name, rest) = path.strip_prefix("package/")?.split_once("/dist-tags")?;
+    let tag = match rest {
+        "" => None,
+        tag => Some(tag.strip_prefix('/')?.to_owned()),
+    };
+    Some(NpmRoute::Extension(Extension::DistTags { name: package_name(name)?, tag }))
+}
+
+fn package_name(text: &str) -> Option<String> {
+    let (scoped, slashes) = (text.starts_with('@'), text.matches('/').count());
+    let good = !text.is_empty() && !text.starts_with('-') && slashes == usize::from(scoped);
+    good.then(|| text.to_owned())
+}
+
+/// The version in a tarball's file name, which is without the scope.
+fn version_of(file: &str, name: &str) -> Option<String> {
     let base = name.rsplit('/').next()?;
-    let version = file.strip_prefix(base)?.strip_prefix('-')?.strip_suffix(".tgz")?;
-    Some(NpmRoute::Tarball { name: name.to_owned(), version: version.to_owned() })
+    file.strip_prefix(base)?.strip_prefix('-')?.strip_suffix(".tgz").map(str::to_owned)
 }
 
 /// Always the full document, whatever `Accept` says; no ETag (facts §3.1).
@@ -54,10 +102,12 @@ async fn packument(visit: &Visit<'_>, place: &Place, name: String) -> Result<Rep
     let package =
         visit.look(place, |feed| feed.npm.get(&name).map(Arc::clone)).ok_or_else(|| missing.clone())?;
     let base = format!("{}/npm/registry/", place.spelled);
-    let (view, with_integrity) = (place.view.clone(), visit.service.settings.integrity);
+    let settings = &visit.service.settings;
+    let form = PackumentForm { integrity: settings.integrity, revision: settings.npm_extensions };
+    let view = place.view.clone();
     let render = {
         let base = base.clone();
-        move || package.packument(&base, view.as_ref(), with_integrity)
+        move || package.packument(&base, view.as_ref(), form)
     };
     let document = visit.service.document(format!("npm {base} {name}"), place.revision, render).await;
     Ok(Reply::document("application/json", document.ok_or(missing)?))
@@ -96,6 +146,10 @@ mod tests {
         let tarball = |name: &str, version: &str| {
             Some(NpmRoute::Tarball { name: name.to_owned(), version: version.to_owned() })
         };
+        let tags = |name: &str, tag: Option<&str>| {
+            let (name, tag) = (name.to_owned(), tag.map(str::to_owned));
+            Some(NpmRoute::Extension(Extension::DistTags { name, tag }))
+        };
         let rows = [
             ("registry/left-pad", packument("left-pad")),
             ("left-pad", packument("left-pad")),
@@ -105,6 +159,25 @@ mod tests {
             ("registry/%40contoso%2fui", packument("@contoso/ui")),
             ("registry/left-pad/-/left-pad-1.3.0.tgz", tarball("left-pad", "1.3.0")),
             ("registry/@contoso/ui/-/ui-2.0.0-rc.1.tgz", tarball("@contoso/ui", "2.0.0-rc.1")),
+            (
+                "registry/@contoso%2fui/-rev/3-abc",
+                Some(NpmRoute::Extension(Extension::Package {
+                    name: "@contoso/ui".to_owned(),
+                    revision: "3-abc".to_owned(),
+                })),
+            ),
+            (
+                "registry/@contoso/ui/-/ui-2.0.0.tgz/-rev/3-abc",
+                Some(NpmRoute::Extension(Extension::Tarball {
+                    name: "@contoso/ui".to_owned(),
+                    version: "2.0.0".to_owned(),
+                    revision: "3-abc".to_owned(),
+                })),
+            ),
+            ("registry/-/package/@contoso%2fui/dist-tags", tags("@contoso/ui", None)),
+            ("registry/-/package/left-pad/dist-tags/next", tags("left-pad", Some("next"))),
+            ("registry/-/package/left-pad/dist-tagsnext", None),
+            ("registry/-/npm/v1/security/audits/quick", Some(NpmRoute::Audit(Audit::Tree))),
             ("registry/left-pad/1.3.0", None),
             ("registry/left-pad/latest", None),
             ("registry/-/v1/search", None),

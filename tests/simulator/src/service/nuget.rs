@@ -1,6 +1,6 @@
 //! The NuGet v3 routes (facts §4.1, §4.2): service index, flat container, vulnerabilities, and the way to the rest.
 //!
-//! v2 (OData) is not here but for the push; its routes belong in a file of their own.
+//! v2 is not here but in `odata`; both lead to the same files.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::error::{self, Refusal};
 use super::reply::Reply;
 use super::visit::{Place, Visit};
-use super::{nuget_push, nuget_query, registration};
+use super::{nuget_query, odata, registration};
 use crate::wire::request::decode;
 use crate::world::{Nuget, NugetRelease};
 
@@ -24,11 +24,15 @@ pub(crate) struct NugetUrls {
 }
 
 pub(crate) async fn answer(visit: &Visit<'_>, place: &Place, rest: &[&str]) -> Result<Reply, Refusal> {
-    let rest: Vec<String> = rest.iter().map(|segment| decode(segment).to_ascii_lowercase()).collect();
-    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-    if visit.request.method == "PUT" && matches!(rest[..], ["v2"] | ["v2", "package"]) {
-        return nuget_push::push(visit, place);
+    let rest: Vec<String> = rest.iter().map(|segment| decode(segment)).collect();
+    if let [version, rest @ ..] = &rest[..]
+        && version.eq_ignore_ascii_case("v2")
+    {
+        let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+        return odata::answer(visit, place, &rest).await;
     }
+    let rest: Vec<String> = rest.iter().map(|segment| segment.to_ascii_lowercase()).collect();
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
     let ["v3", rest @ ..] = &rest[..] else { return Err(Refusal::NoRoute) };
     if !visit.reads() {
         return Err(Refusal::Method);
@@ -123,19 +127,33 @@ async fn flat_file(
     version: &str,
     file: &str,
 ) -> Result<Reply, Refusal> {
-    let missing = || error::no_package(&format!("{id} {version}"), &place.own.name);
+    if file == format!("{id}.{version}.nupkg") {
+        return nupkg(visit, place, id, version).await;
+    }
     let package = package(visit, place, id)?;
-    let release = package.release(version, place.view.as_ref()).ok_or_else(missing)?;
+    let release = package.release(version, place.view.as_ref());
+    let release = release.ok_or_else(|| no_version(place, id, version))?;
     if file == format!("{id}.nuspec") {
         return Ok(Reply::new(200, "application/xml", release.nuspec_text.clone()));
     }
-    if file != format!("{id}.{version}.nupkg") {
-        return Err(Refusal::NoRoute);
-    }
+    Err(Refusal::NoRoute)
+}
+
+/// The redirect to the file; an unsaved version is saved by it (facts §3.3).
+pub(crate) async fn nupkg(
+    visit: &Visit<'_>,
+    place: &Place,
+    id: &str,
+    version: &str,
+) -> Result<Reply, Refusal> {
+    let package = package(visit, place, id)?;
+    let release = package.release(version, place.view.as_ref());
+    let release = release.ok_or_else(|| no_version(place, id, version))?;
     if release.presence.unsaved {
         visit.may_ingest(id)?;
     }
-    let reply = visit.redirect(&release.artifact, &format!("{id}.{}.nupkg", release.normalised)).await?;
+    let file = format!("{}.{}.nupkg", id.to_ascii_lowercase(), release.normalised);
+    let reply = visit.redirect(&release.artifact, &file).await?;
     if release.presence.unsaved {
         visit.change(place, |feed| {
             let mut saved: NugetRelease = release.clone();
@@ -144,6 +162,10 @@ async fn flat_file(
         });
     }
     Ok(reply)
+}
+
+fn no_version(place: &Place, id: &str, version: &str) -> Refusal {
+    error::no_package(&format!("{id} {version}"), &place.own.name)
 }
 
 fn vulnerabilities(document: &str, urls: &NugetUrls) -> Result<Reply, Refusal> {

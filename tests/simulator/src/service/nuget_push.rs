@@ -8,11 +8,13 @@ use super::visit::{Place, Visit};
 use crate::world::NugetRelease;
 
 /// Adds the version; one that exists is a conflict.
-pub(crate) fn push(visit: &Visit<'_>, place: &Place) -> Result<Reply, Refusal> {
+pub(crate) async fn push(visit: &Visit<'_>, place: &Place) -> Result<Reply, Refusal> {
     visit.admit_writer()?;
-    let nupkg = first_part(visit.request.header("content-type"), &visit.request.body);
-    let nupkg = nupkg.ok_or_else(|| malformed("the body has no part with a package"))?;
-    let release = NugetRelease::pushed(nupkg).map_err(|_| malformed("the package can't be read"))?;
+    let content_type = visit.request.header("content-type").map(str::to_owned);
+    let body = visit.request.body.clone();
+    // Hundreds of megabytes take their time: not on an async thread.
+    let read = move || read(content_type.as_deref(), &body);
+    let release = tokio::task::spawn_blocking(read).await.expect("reading a push does not panic")?;
     let (id, version) = (release.nuspec.id.clone(), release.version.clone());
     visit.change(place, |feed| {
         if feed.nuget_package(&id).is_some_and(|package| package.release(&version, None).is_some()) {
@@ -21,6 +23,12 @@ pub(crate) fn push(visit: &Visit<'_>, place: &Place) -> Result<Reply, Refusal> {
         feed.put_nuget(release);
         Ok(Reply::empty(202))
     })
+}
+
+fn read(content_type: Option<&str>, body: &Bytes) -> Result<NugetRelease, Refusal> {
+    let nupkg = first_part(content_type, body);
+    let nupkg = nupkg.ok_or_else(|| malformed("the body has no part with a package"))?;
+    NugetRelease::pushed(nupkg).map_err(|_| malformed("the package can't be read"))
 }
 
 /// The body of the first part of a `multipart/form-data` body (RFC 2046 §5.1); a body of another type is the part.

@@ -211,7 +211,7 @@ fn bounds<'a>(page: &[&'a NugetRelease]) -> (&'a String, &'a String) {
 }
 
 /// Build metadata, or a prerelease label in parts: what older clients can't read.
-fn is_semver2(version: &str) -> bool {
+pub(crate) fn is_semver2(version: &str) -> bool {
     let labels = version.split_once('-').map_or("", |(_, labels)| labels);
     version.contains('+') || (version::is_prerelease(version) && labels.contains('.'))
 }

@@ -1,19 +1,26 @@
 //! One request on its way through the pkgs or feeds host: who asks, for which feed, and may they.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::Service;
+use super::documents::Document;
 use super::error::{self, Refusal};
 use super::ids::Ids;
 use super::location::{Area, Location};
-use super::reply::Reply;
+use super::reply::{Body, Reply};
 use crate::content::artifact::Artifact;
 use crate::content::organisation::Scope;
 use crate::content::seed::Seed;
+use crate::log::Listener;
 use crate::wire::request::Request;
 use crate::world::{Caller, FeedState, Named, OrganisationState};
+
+/// The REST version of a request that names none (facts §5.1: the newest).
+const NEWEST_VERSION: &str = "7.1-preview.1";
 
 /// A request with everything that is known about it before a protocol looks at it.
 pub(crate) struct Visit<'a> {
@@ -54,6 +61,37 @@ impl Visit<'_> {
         self.request.parameter("api-version").or_else(in_accept)
     }
 
+    /// A JSON reply of a REST route; its `Content-Type` repeats the version that was asked for (facts §5.1).
+    pub(crate) fn json(&self, status: u16, value: &Value) -> Reply {
+        let version = self.api_version().unwrap_or_else(|| NEWEST_VERSION.to_owned());
+        let content_type = format!("application/json; charset=utf-8; api-version={version}");
+        let document = Arc::new(Document::new(value.to_string().into()));
+        Reply { body: Body::Document(document), ..Reply::empty(status) }.header("Content-Type", content_type)
+    }
+
+    /// The number before the first dot of the REST version.
+    pub(crate) fn api_generation(&self) -> u32 {
+        let version = self.api_version().unwrap_or_else(|| NEWEST_VERSION.to_owned());
+        version.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+
+    /// A query parameter that is `true` or `false`.
+    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
+        let value = self.request.parameter(name)?;
+        value.to_ascii_lowercase().parse().ok()
+    }
+
+    /// A query parameter that is a number; another text counts as absent.
+    pub(crate) fn number<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.request.parameter(name)?.parse().ok()
+    }
+
+    /// The body as JSON (facts §5.5 for the refusal).
+    pub(crate) fn body(&self) -> Result<Value, Refusal> {
+        serde_json::from_slice(&self.request.body)
+            .map_err(|error| Refusal::refused(400, "JsonReaderException", error.to_string()))
+    }
+
     /// Whether the method only reads.
     pub(crate) fn reads(&self) -> bool {
         matches!(self.request.method.as_str(), "GET" | "HEAD")
@@ -61,20 +99,33 @@ impl Visit<'_> {
 
     /// Finds the feed of a `_packaging` path and admits the caller to it.
     pub(crate) fn place(&self) -> Result<Place, Refusal> {
-        let (feed, view) = self.location.feed().ok_or(Refusal::NoRoute)?;
+        let asked = self.location.feed().ok_or(Refusal::NoRoute)?;
+        let segment = &self.location.rest[0];
+        self.place_of(asked, format!("{}{}/_packaging/{segment}", self.origin(), self.location.spelled))
+    }
+
+    /// Finds the feed of an `_apis` path (a view may be named as in protocol URLs) and admits the caller to it.
+    pub(crate) fn rest_place(&self, spelling: &str) -> Result<Place, Refusal> {
+        let asked = match spelling.split_once('@') {
+            Some((feed, view)) => (feed.to_owned(), Some(view.to_owned())),
+            None => (spelling.to_owned(), None),
+        };
+        self.place_of(asked, String::new())
+    }
+
+    fn place_of(&self, (feed, view): (String, Option<String>), spelled: String) -> Result<Place, Refusal> {
         let world = self.service.world.read();
         let organisation = &world.organisations[self.organisation];
         let (index, found) = self.find_feed(organisation, &feed)?;
         let view = view
             .map(|view| found.view(&view).cloned().ok_or_else(|| error::no_view(&view, &feed)))
             .transpose()?;
-        let segment = &self.location.rest[0];
         Ok(Place {
             feed: index,
             own: found.own.clone(),
             project: found.project.clone(),
             view,
-            spelled: format!("{}{}/_packaging/{segment}", self.origin(), self.location.spelled),
+            spelled,
             revision: world.revision,
         })
     }
@@ -149,10 +200,13 @@ impl Visit<'_> {
         }
     }
 
-    /// 303 to the blob host. Reading an unsaved version takes a caller who may save it (facts §3.3).
+    /// 303 to the blob host; a server of one's own has none and sends the bytes.
     pub(crate) async fn redirect(&self, artifact: &Arc<Artifact>, file_name: &str) -> Result<Reply, Refusal> {
         if self.request.method != "GET" {
             return Err(Refusal::Method);
+        }
+        if self.service.settings.server {
+            return Ok(Reply::new(200, "application/octet-stream", artifact.load().await.0));
         }
         let digests = artifact.load_digests().await;
         self.service.offer(&digests.storage_id, artifact);
@@ -160,7 +214,8 @@ impl Visit<'_> {
         let container = container.simple().to_string();
         let path = self.service.signer.sign(&container, &digests.storage_id, file_name, &self.ids);
         let settings = &self.service.settings;
-        let location = format!("{}://{}{path}", settings.scheme, settings.blob_authority);
+        let location =
+            format!("{}://{}{path}", settings.scheme, settings.authorities[Listener::Blob as usize]);
         Ok(Reply::empty(303).header("Location", location))
     }
 
@@ -179,9 +234,39 @@ impl Visit<'_> {
 
     /// The feed for a change, after [`Visit::place`] has admitted the caller.
     pub(crate) fn change<T>(&self, place: &Place, change: impl FnOnce(&mut FeedState) -> T) -> T {
-        let mut world = self.service.world.write();
-        world.revision += 1;
-        change(&mut world.organisations[self.organisation].feeds[place.feed])
+        self.service.world.write().edit((self.organisation, place.feed), change)
+    }
+
+    /// Renders something about the feed as it is now, away from the async threads: it may hash every file.
+    pub(crate) async fn render<T, F>(&self, place: &Place, render: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce(&FeedState) -> T + Send + 'static,
+    {
+        let feed = self.service.world.write().settled((self.organisation, place.feed)).clone();
+        let rendering = tokio::task::spawn_blocking(move || render(&feed));
+        rendering.await.expect("rendering does not panic")
+    }
+
+    /// Scheme, host and path of a door up to the project, in the style of the request: what absolute URLs start with.
+    pub(crate) fn base_of(&self, listener: Listener) -> String {
+        let root = &self.location.root;
+        let own = self.request.listener;
+        if listener == own || self.service.settings.server {
+            return format!("{}{root}", self.origin());
+        }
+        let (from, to) = match own {
+            Listener::Feeds => ("feeds.", "pkgs."),
+            Listener::Pkgs | Listener::Blob => ("pkgs.", "feeds."),
+        };
+        let host = self.request.header("host").unwrap_or_default();
+        let public = host.contains(".visualstudio.com") || host.contains(".dev.azure.com");
+        let authority = if public {
+            host.replacen(from, to, 1)
+        } else {
+            self.service.settings.authorities[listener as usize].clone()
+        };
+        format!("{}://{authority}{root}", self.service.settings.scheme)
     }
 
     /// A look at the feed.

@@ -66,8 +66,8 @@ async fn secure(hub: &Hub, tcp: TcpStream) -> Option<Stream> {
 async fn converse(hub: &Hub, listener: Listener, stream: &mut Stream, connection: u64) -> End {
     let mut buffer = BytesMut::new();
     loop {
-        let end = match request::read(stream, &mut buffer, listener).await {
-            Ok(request) => exchange(hub, stream, &request, connection).await,
+        let end = match request::read_head(stream, &mut buffer, listener).await {
+            Ok(request) => receive(hub, stream, &mut buffer, (request, connection)).await,
             Err(ReadError::Malformed) => {
                 let form = Form { head_only: false, keep_alive: false, gzip: false };
                 let reply = Reply::new(400, "text/html", "<h2>Bad Request - Invalid Header</h2>");
@@ -78,6 +78,29 @@ async fn converse(hub: &Hub, listener: Listener, stream: &mut Stream, connection
         if end != End::KeepAlive {
             return end;
         }
+    }
+}
+
+/// A request from its head on: refused at once, or read to its end and answered.
+async fn receive(
+    hub: &Hub,
+    stream: &mut Stream,
+    buffer: &mut BytesMut,
+    (mut request, connection): (Request, u64),
+) -> End {
+    if let Some((status, head)) = hub.faults.strike_early(|| describe(hub, &request, connection)) {
+        let ticket = hub.log.keeps_entries.then(|| hub.log.begin(head));
+        let form = Form { keep_alive: false, ..hub.form(&request) };
+        let plan = Plan::new(Reply::empty(status), form, hub.pace(request.listener), None);
+        let planned = plan.outcome();
+        return plan.send(stream, || hub.finish(ticket, planned)).await.end;
+    }
+    match request::read_body(stream, buffer, &request).await {
+        Ok(body) => {
+            request.body = body;
+            exchange(hub, stream, &request, connection).await
+        }
+        Err(_) => End::Close,
     }
 }
 
@@ -132,6 +155,7 @@ fn describe(hub: &Hub, request: &Request, connection: u64) -> Logged {
         path: request.path.clone(),
         query: request.query.clone(),
         headers: headers.collect(),
+        body_length: request.body.len() as u64,
         status: 0,
         bytes_sent: 0,
         at: Instant::now(),

@@ -1,4 +1,6 @@
 //! Reading a request: head by httparse, body by Content-Length or chunked. Lenient, as the gate is what is tested.
+//!
+//! Head and body are read apart: what is refused for its head gets no `100 Continue`.
 
 use std::io;
 
@@ -13,8 +15,10 @@ use crate::world::Credential;
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
 const READ_SIZE: usize = 16 * 1024;
+/// Bodies of hundreds of megabytes are read in larger steps.
+const BODY_READ_SIZE: usize = 1024 * 1024;
 
-/// A request, body included.
+/// A request; its body is empty until it has been read.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) listener: Listener,
@@ -70,22 +74,18 @@ pub(crate) fn decode(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// Reads the next request of a connection; bytes beyond it stay in `buffer`.
-pub(crate) async fn read<S>(
+/// Reads the head of a connection's next request; bytes beyond it stay in `buffer`.
+pub(crate) async fn read_head<S>(
     stream: &mut S,
     buffer: &mut BytesMut,
     listener: Listener,
 ) -> Result<Request, ReadError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + Unpin,
 {
     loop {
-        if let Some((mut request, head_length)) = parse_head(buffer, listener)? {
+        if let Some((request, head_length)) = parse_head(buffer, listener)? {
             let _ = buffer.split_to(head_length);
-            if request.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
-                stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(|_| ReadError::Io)?;
-            }
-            request.body = read_body(stream, buffer, &request).await.map_err(|_| ReadError::Io)?;
             return Ok(request);
         }
         if buffer.len() > MAX_HEAD {
@@ -130,10 +130,19 @@ fn parse_head(bytes: &[u8], listener: Listener) -> Result<Option<(Request, usize
     Ok(Some((request, length)))
 }
 
-async fn read_body<S>(stream: &mut S, buffer: &mut BytesMut, request: &Request) -> io::Result<Bytes>
+/// Reads the body that belongs to a head, after telling a client that waits to go on (RFC 9110 §10.1.1).
+pub(crate) async fn read_body<S>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+    request: &Request,
+) -> io::Result<Bytes>
 where
-    S: AsyncRead + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
+    if request.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        stream.flush().await?;
+    }
     if request.header("transfer-encoding").is_some_and(|value| value.to_ascii_lowercase().contains("chunked"))
     {
         return read_chunked(stream, buffer).await;
@@ -167,6 +176,7 @@ async fn take<S: AsyncRead + Unpin>(
     length: usize,
 ) -> io::Result<Bytes> {
     while buffer.len() < length {
+        buffer.reserve((length - buffer.len()).min(BODY_READ_SIZE));
         fill(stream, buffer).await?;
     }
     Ok(buffer.split_to(length).freeze())

@@ -1,10 +1,11 @@
-//! Changes that a test makes to a running service, addressed as `organisation[/project]/feed`.
+//! Changes of a running service: the one way for all of them, and those of tests, addressed as
+//! `organisation[/project]/feed`.
 //!
 //! An address or a package that does not exist is a mistake of the test, so these fail loudly.
 
 use std::sync::Arc;
 
-use super::{FeedState, NpmRelease, NugetRelease, World};
+use super::{FeedState, Operation, OrganisationState, PackageEntry, Protocol, World};
 use crate::content::artifact::Artifact;
 use crate::content::npm::NpmPackage;
 use crate::content::nuget::NugetPackage;
@@ -13,49 +14,52 @@ use crate::content::organisation::Scope;
 // === impl World ===
 
 impl World {
+    /// Changes a feed. Deleted versions stand among the others meanwhile; the change log is brought up to date after.
+    pub(crate) fn edit<T>(
+        &mut self,
+        (organisation, feed): (usize, usize),
+        change: impl FnOnce(&mut FeedState) -> T,
+    ) -> T {
+        self.revision += 1;
+        let feed = &mut self.organisations[organisation].feeds[feed];
+        feed.settle();
+        feed.show_recycled();
+        let outcome = change(feed);
+        feed.settle();
+        outcome
+    }
+
     pub(crate) fn add_npm(&mut self, feed: &str, package: &NpmPackage) {
         let seed = self.seed;
-        self.feed_mut(feed).add_npm(seed, package);
+        self.edit(self.locate(feed), |feed| feed.add_npm(seed, package));
     }
 
     pub(crate) fn add_nuget(&mut self, feed: &str, package: &NugetPackage) {
         let seed = self.seed;
-        self.feed_mut(feed).add_nuget(seed, package);
+        self.edit(self.locate(feed), |feed| feed.add_nuget(seed, package));
     }
 
-    /// Removes one version; the package goes with its last one.
-    pub(crate) fn remove_npm(&mut self, feed: &str, name: &str, version: &str) {
-        let feed = self.feed_mut(feed);
-        let package = feed.npm_mut(name);
-        package.releases.retain(|release| release.version != version);
-        if package.releases.is_empty() {
-            feed.npm.remove(name);
-        }
+    /// Applies an operation to one version.
+    pub(crate) fn operate(
+        &mut self,
+        feed: &str,
+        (protocol, name, version): (Protocol, &str, &str),
+        operation: &Operation,
+    ) {
+        let found = self.feed(feed).package(protocol, name);
+        let key = found.and_then(|found| found.version(version).map(|version| found.key_of(version)));
+        let key = key.unwrap_or_else(|| panic!("no {name} {version} in {feed}"));
+        self.edit(self.locate(feed), |feed| feed.apply(&key, operation));
     }
 
-    /// Removes one version; the package goes with its last one.
-    pub(crate) fn remove_nuget(&mut self, feed: &str, id: &str, version: &str) {
-        let feed = self.feed_mut(feed);
-        let key = id.to_ascii_lowercase();
-        let package = Arc::make_mut(feed.nuget.get_mut(&key).expect("the package exists"));
-        package.releases.retain(|release| release.version != version);
-        if package.releases.is_empty() {
-            feed.nuget.remove(&key);
-        }
-    }
-
-    pub(crate) fn npm_release_mut(&mut self, feed: &str, name: &str, version: &str) -> &mut NpmRelease {
-        let releases = &mut self.feed_mut(feed).npm_mut(name).releases;
-        let found = releases.iter_mut().find(|release| release.version == version);
-        found.unwrap_or_else(|| panic!("no {name}@{version} in {feed}"))
-    }
-
-    pub(crate) fn nuget_release_mut(&mut self, feed: &str, id: &str, version: &str) -> &mut NugetRelease {
-        let packages = &mut self.feed_mut(feed).nuget;
-        let package = packages.get_mut(&id.to_ascii_lowercase()).map(Arc::make_mut);
-        let mut releases = package.into_iter().flat_map(|package| &mut package.releases);
-        let found = releases.find(|release| release.version == version);
-        found.unwrap_or_else(|| panic!("no {id} {version} in {feed}"))
+    /// Gives a feed another name. Credentials that were narrowed to it follow.
+    pub(crate) fn rename(&mut self, (organisation, feed): (usize, usize), name: &str) {
+        let organisation = &mut self.organisations[organisation];
+        let old = std::mem::replace(&mut organisation.feeds[feed].own.name, name.to_owned());
+        let narrowed = organisation.tokens.iter_mut().filter_map(|token| token.feeds.as_mut()).flatten();
+        narrowed.filter(|own| own.eq_ignore_ascii_case(&old)).for_each(|own| name.clone_into(own));
+        organisation.touch(feed);
+        self.revision += 1;
     }
 
     /// Changes what every credential of that label may do.
@@ -69,16 +73,22 @@ impl World {
         self.revision += 1;
     }
 
-    pub(crate) fn npm_artifact(&self, feed: &str, name: &str, version: &str) -> Arc<Artifact> {
-        let package = self.feed(feed).npm.get(name);
-        let release = package.and_then(|package| package.release(version, None));
-        Arc::clone(&release.unwrap_or_else(|| panic!("no {name}@{version} in {feed}")).artifact)
+    /// The file of a version, deleted ones included.
+    pub(crate) fn artifact(
+        &self,
+        feed: &str,
+        protocol: Protocol,
+        name: &str,
+        version: &str,
+    ) -> Arc<Artifact> {
+        let package = self.package(feed, protocol, name);
+        let found = package.version(version).unwrap_or_else(|| panic!("no {name} {version} in {feed}"));
+        Arc::clone(found.release.artifact())
     }
 
-    pub(crate) fn nuget_artifact(&self, feed: &str, id: &str, version: &str) -> Arc<Artifact> {
-        let package = self.feed(feed).nuget_package(id);
-        let release = package.and_then(|package| package.release(version, None));
-        Arc::clone(&release.unwrap_or_else(|| panic!("no {id} {version} in {feed}")).artifact)
+    pub(crate) fn package(&self, feed: &str, protocol: Protocol, name: &str) -> PackageEntry<'_> {
+        let found = self.feed(feed).package(protocol, name);
+        found.unwrap_or_else(|| panic!("no {name} in {feed}"))
     }
 
     pub(crate) fn feed(&self, address: &str) -> &FeedState {
@@ -86,14 +96,24 @@ impl World {
         &self.organisations[organisation].feeds[feed]
     }
 
-    /// The feed for a change: whatever was rendered before is void from here on.
+    /// The feed for a change: whatever was rendered before is void from here on. Versions that are changed through
+    /// this enter the log with the next change of the feed or the next look at its log.
     pub(crate) fn feed_mut(&mut self, address: &str) -> &mut FeedState {
         let (organisation, feed) = self.locate(address);
         self.revision += 1;
-        &mut self.organisations[organisation].feeds[feed]
+        let feed = &mut self.organisations[organisation].feeds[feed];
+        feed.settle();
+        feed
     }
 
-    fn locate(&self, address: &str) -> (usize, usize) {
+    /// The feed for a look at its log.
+    pub(crate) fn settled(&mut self, (organisation, feed): (usize, usize)) -> &FeedState {
+        let feed = &mut self.organisations[organisation].feeds[feed];
+        feed.settle();
+        feed
+    }
+
+    pub(crate) fn locate(&self, address: &str) -> (usize, usize) {
         let parts: Vec<&str> = address.split('/').collect();
         let (organisation, project, feed) = match parts[..] {
             [organisation, feed] => (organisation, None, feed),
@@ -103,5 +123,15 @@ impl World {
         let found = self.organisation(organisation);
         let found = found.and_then(|(index, own)| own.feed(project, feed).map(|(feed, _)| (index, feed)));
         found.unwrap_or_else(|| panic!("no feed {address}"))
+    }
+}
+
+// === impl OrganisationState ===
+
+impl OrganisationState {
+    /// Gives a feed the next token of changes of feeds.
+    pub(crate) fn touch(&mut self, feed: usize) {
+        self.feed_token += 1;
+        self.feeds[feed].token = self.feed_token;
     }
 }

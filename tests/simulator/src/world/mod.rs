@@ -1,20 +1,28 @@
 //! The service's state: organisations, feeds, views, packages. Names and GUIDs meet here; HTTP doesn't reach here.
 //!
-//! Organisations and feeds are never removed, so an index into them stays good. Packages are shared by `Arc` and
-//! copied on change: a document can be rendered from one while the feed moves on.
+//! Organisations and feeds are never removed (a deleted feed is only marked), so an index into them stays good.
+//! Packages are shared by `Arc` and copied on change: a document can be rendered from one while the feed moves on.
+//! Deleted versions lie beside the others, out of the readers' sight, see `recycle`.
 
+mod catalogue;
+mod changes;
 mod edit;
 mod npm;
 mod nuget;
+mod operation;
+mod recycle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-pub(crate) use npm::{Npm, NpmRelease};
+pub(crate) use catalogue::{PackageEntry, Protocol, Release, VersionEntry, VersionKey};
+pub(crate) use changes::{Change, ChangeLog};
+pub(crate) use npm::{Npm, NpmRelease, PackumentForm};
 pub(crate) use nuget::{Nuget, NugetRelease};
+pub(crate) use operation::Operation;
 
 use crate::content::organisation::{Feed, Organisation, Scope, Token};
 use crate::content::seed::Seed;
@@ -36,10 +44,14 @@ pub(crate) struct OrganisationState {
     pub(crate) tenant: Uuid,
     pub(crate) tokens: Vec<Token>,
     pub(crate) feeds: Vec<FeedState>,
+    /// The token of the latest change of any feed's own properties.
+    pub(crate) feed_token: u64,
 }
 
 /// A feed.
+#[derive(Clone)]
 pub(crate) struct FeedState {
+    pub(crate) seed: Seed,
     pub(crate) own: Named,
     pub(crate) project: Option<Named>,
     pub(crate) public: bool,
@@ -47,6 +59,14 @@ pub(crate) struct FeedState {
     pub(crate) npm: BTreeMap<String, Arc<Npm>>,
     /// By lower-case id.
     pub(crate) nuget: BTreeMap<String, Arc<Nuget>>,
+    pub(crate) description: Option<String>,
+    /// Deleted through REST: it answers to nothing any more.
+    pub(crate) deleted: bool,
+    /// The token of the latest change of the feed's own properties.
+    pub(crate) token: u64,
+    /// Packages, by key, whose versions may come from public registries too.
+    pub(crate) external: BTreeSet<(Protocol, String)>,
+    pub(crate) changes: Arc<ChangeLog>,
 }
 
 /// A thing with a name and a GUID that answers to both, in any letter case.
@@ -57,12 +77,16 @@ pub(crate) struct Named {
 }
 
 /// In which version sets a version appears.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Presence {
     /// Views beside `local` that it was promoted to, by name.
     pub(crate) views: Vec<String>,
     /// Known from an upstream source only.
     pub(crate) unsaved: bool,
+    /// When it was deleted (npm says unpublished), in seconds since the epoch: it lies in the recycle bin.
+    pub(crate) deleted: Option<u64>,
+    /// When it was taken out of the recycle bin for good. Its number stays taken.
+    pub(crate) purged: Option<u64>,
 }
 
 /// Who a credential belongs to, from one organisation's point of view.
@@ -107,11 +131,18 @@ impl OrganisationState {
     fn build(seed: Seed, organisation: &Organisation) -> io::Result<Self> {
         let name = &organisation.name;
         let build = |feed| FeedState::build(seed, name, feed);
+        let mut feeds: Vec<FeedState> = organisation.feeds.iter().map(build).collect::<io::Result<_>>()?;
+        let mut feed_token = 0;
+        for feed in &mut feeds {
+            feed_token += 1;
+            feed.token = feed_token;
+        }
         Ok(Self {
             own: Named::new(seed, "organisation", name, name),
             tenant: seed.guid(&format!("tenant/{name}")),
             tokens: organisation.tokens.clone(),
-            feeds: organisation.feeds.iter().map(build).collect::<io::Result<_>>()?,
+            feeds,
+            feed_token,
         })
     }
 
@@ -123,7 +154,7 @@ impl OrganisationState {
                 (Some(own), Some(asked)) => own.answers_to(asked),
                 (None, Some(_)) | (Some(_), None) => false,
             };
-            same_project && feed.own.answers_to(spelling)
+            same_project && !feed.deleted && feed.own.answers_to(spelling)
         })
     }
 
@@ -137,20 +168,27 @@ impl OrganisationState {
 // === impl FeedState ===
 
 impl FeedState {
-    fn build(seed: Seed, organisation: &str, feed: &Feed) -> io::Result<Self> {
+    pub(crate) fn build(seed: Seed, organisation: &str, feed: &Feed) -> io::Result<Self> {
         let name = &feed.name;
         let project = feed.project.as_deref();
         let place = format!("{organisation}/{}", project.unwrap_or_default());
         let view = |view: &String| Named::new(seed, "view", &format!("{place}/{name}/{view}"), view);
         let mut state = Self {
+            seed,
             own: Named::new(seed, "feed", &format!("{place}/{name}"), name),
             project: project.map(|project| Named::new(seed, "project", &place, project)),
             public: feed.public,
             views: feed.views.iter().map(view).collect(),
             npm: BTreeMap::new(),
             nuget: BTreeMap::new(),
+            description: None,
+            deleted: false,
+            token: 0,
+            external: BTreeSet::new(),
+            changes: Arc::default(),
         };
         state.fill(seed, feed)?;
+        state.settle();
         Ok(state)
     }
 
@@ -159,6 +197,21 @@ impl FeedState {
         feed.nuget.iter().for_each(|package| self.add_nuget(seed, package));
         feed.npm_folders.iter().try_for_each(|folder| self.add_npm_folder(folder))?;
         feed.nuget_folders.iter().try_for_each(|folder| self.add_nuget_folder(folder))
+    }
+
+    /// Renames a view; versions that were promoted to it stay in it.
+    pub(crate) fn rename_view(&mut self, old: &str, new: &str) {
+        let is_old = |name: &String| name.eq_ignore_ascii_case(old);
+        self.views
+            .iter_mut()
+            .filter(|view| is_old(&view.name))
+            .for_each(|view| new.clone_into(&mut view.name));
+        let npm = self.npm.values_mut().flat_map(|package| &mut Arc::make_mut(package).releases);
+        let npm = npm.flat_map(|release| &mut release.presence.views);
+        npm.filter(|view| is_old(view)).for_each(|view| new.clone_into(view));
+        let nuget = self.nuget.values_mut().flat_map(|package| &mut Arc::make_mut(package).releases);
+        let nuget = nuget.flat_map(|release| &mut release.presence.views);
+        nuget.filter(|view| is_old(view)).for_each(|view| new.clone_into(view));
     }
 
     pub(crate) fn view(&self, spelling: &str) -> Option<&Named> {
@@ -188,8 +241,18 @@ impl Presence {
         match view {
             None => true,
             Some(view) if view.name.eq_ignore_ascii_case("local") => !self.unsaved,
-            Some(view) => self.views.iter().any(|own| own.eq_ignore_ascii_case(&view.name)),
+            Some(view) => self.is_in(&view.name),
         }
+    }
+
+    /// Whether it was promoted to the view of that name.
+    pub(crate) fn is_in(&self, view: &str) -> bool {
+        self.views.iter().any(|own| own.eq_ignore_ascii_case(view))
+    }
+
+    /// Whether it lies in the recycle bin or has been taken out of it for good.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.deleted.is_some() || self.purged.is_some()
     }
 }
 

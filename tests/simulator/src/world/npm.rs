@@ -6,10 +6,11 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
+use sha1::{Digest, Sha1};
 
 use super::{FIRST_INGESTION, FeedState, Named, Presence};
 use crate::clock;
-use crate::content::artifact::Artifact;
+use crate::content::artifact::{Artifact, lower_hex};
 use crate::content::folder;
 use crate::content::npm::NpmPackage;
 use crate::content::seed::Seed;
@@ -21,9 +22,22 @@ use crate::content::version;
 pub(crate) struct Npm {
     pub(crate) name: String,
     pub(crate) releases: Vec<NpmRelease>,
+    /// Deleted versions.
+    pub(crate) recycled: Vec<NpmRelease>,
     /// Tags that were set; `latest` is worked out unless it is here.
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) fields: Map<String, Value>,
+    /// Goes up with every change to the package.
+    changes: u64,
+}
+
+/// What a packument holds beside the usual.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PackumentForm {
+    /// `dist.integrity`
+    pub(crate) integrity: bool,
+    /// `_rev`
+    pub(crate) revision: bool,
 }
 
 /// A version of an npm package.
@@ -48,26 +62,45 @@ impl Npm {
         self.releases.iter().find(|release| release.version == version && release.presence.shows_in(view))
     }
 
-    /// The packument, or nothing when the view shows no version. `base` ends in `/`. May hash every file: not for async threads.
-    pub(crate) fn packument(&self, base: &str, view: Option<&Named>, with_integrity: bool) -> Option<Bytes> {
-        let shown: Vec<_> = self.releases.iter().filter(|release| release.presence.shows_in(view)).collect();
+    /// The CouchDB revision: `{number of the change}-{32 hex digits}`.
+    pub(crate) fn revision(&self) -> String {
+        let digest = Sha1::digest(format!("{} {}", self.name, self.changes));
+        format!("{}-{}", self.changes, lower_hex(&digest[..16]))
+    }
+
+    /// The tags of versions that the view shows, `latest` always among them; nothing when it shows none.
+    pub(crate) fn shown_tags(&self, view: Option<&Named>) -> Option<Map<String, Value>> {
+        let shown = self.shown(view);
         let latest = latest(&shown)?;
         let mut tags: Map<String, Value> = [("latest".to_owned(), json!(latest))].into_iter().collect();
         let visible = |version: &str| shown.iter().any(|release| release.version == version);
         let own = self.tags.iter().filter(|(_, version)| visible(version));
         tags.extend(own.map(|(tag, version)| (tag.clone(), json!(version))));
+        Some(tags)
+    }
+
+    /// The packument, or nothing when the view shows no version. `base` ends in `/`. May hash every file: not for async threads.
+    pub(crate) fn packument(&self, base: &str, view: Option<&Named>, form: PackumentForm) -> Option<Bytes> {
+        let (shown, tags) = (self.shown(view), self.shown_tags(view)?);
         let describe = |release: &&NpmRelease| {
-            (release.version.clone(), release.describe(&self.name, base, with_integrity))
+            (release.version.clone(), release.describe(&self.name, base, form.integrity))
         };
         let stamp = |release: &&NpmRelease| (release.version.clone(), json!(stamp(release.ingested)));
         let mut packument: Map<String, Value> = Map::new();
         packument.insert("_id".to_owned(), json!(self.name));
+        if form.revision {
+            packument.insert("_rev".to_owned(), json!(self.revision()));
+        }
         packument.insert("name".to_owned(), json!(self.name));
         packument.insert("dist-tags".to_owned(), Value::Object(tags));
         packument.insert("versions".to_owned(), Value::Object(shown.iter().map(describe).collect()));
         packument.insert("time".to_owned(), Value::Object(shown.iter().map(stamp).collect()));
         packument.extend(self.fields.clone());
         Some(serde_json::to_vec(&packument).expect("a packument is valid JSON").into())
+    }
+
+    fn shown(&self, view: Option<&Named>) -> Vec<&NpmRelease> {
+        self.releases.iter().filter(|release| release.presence.shows_in(view)).collect()
     }
 }
 
@@ -159,7 +192,8 @@ impl FeedState {
             let mut release = NpmRelease::new(version, manifest, Arc::new(Artifact::made(recipe)), 0);
             release.deprecated.clone_from(&content.deprecated);
             release.shasum.clone_from(&content.shasum);
-            release.presence = Presence { views: content.views.clone(), unsaved: content.unsaved };
+            release.presence =
+                Presence { views: content.views.clone(), unsaved: content.unsaved, ..Presence::default() };
             self.put_npm(&described.name, release);
         }
         let package = self.npm_mut(&described.name);
@@ -193,9 +227,64 @@ impl FeedState {
         }
     }
 
+    /// Points a tag at a version.
+    pub(crate) fn tag_npm(&mut self, name: &str, tag: &str, version: &str) {
+        let tags = &mut self.npm_mut(name).tags;
+        tags.retain(|(own, _)| own != tag);
+        tags.push((tag.to_owned(), version.to_owned()));
+    }
+
+    /// Removes a tag; `false` if there is none like this.
+    pub(crate) fn untag_npm(&mut self, name: &str, tag: &str) -> bool {
+        let known = self.npm.get(name).is_some_and(|own| own.tags.iter().any(|(own, _)| own == tag));
+        if known {
+            self.npm_mut(name).tags.retain(|(own, _)| own != tag);
+        }
+        known
+    }
+
+    /// Replaces all tags. A `latest` that would be worked out anyway stays so.
+    pub(crate) fn retag_npm(&mut self, name: &str, tags: &Map<String, Value>) {
+        let package = self.npm_mut(name);
+        let was_set = package.tags.iter().any(|(tag, _)| tag == "latest");
+        package.tags.clear();
+        let usual = latest(&package.shown(None));
+        for (tag, version) in tags {
+            let version = version.as_str().unwrap_or_default();
+            if was_set || tag != "latest" || usual.as_deref() != Some(version) {
+                package.tags.push((tag.clone(), version.to_owned()));
+            }
+        }
+    }
+
+    /// Deprecates a version, or ends that.
+    pub(crate) fn deprecate_npm(&mut self, name: &str, version: &str, message: Option<&str>) {
+        let mut releases = self.npm_mut(name).releases.iter_mut();
+        if let Some(release) = releases.find(|release| release.version == version) {
+            release.deprecated = message.map(str::to_owned);
+        }
+    }
+
+    /// Removes the versions that are not to stay; the package goes with its last one.
+    pub(crate) fn retain_npm(&mut self, name: &str, stays: impl Fn(&str) -> bool) {
+        let package = self.npm_mut(name);
+        package.releases.retain(|release| stays(&release.version));
+        if package.releases.is_empty() {
+            self.forget_npm(name);
+        }
+    }
+
+    /// Removes a package.
+    pub(crate) fn forget_npm(&mut self, name: &str) {
+        self.npm.remove(name);
+    }
+
+    /// The package for a change; a new one if there is none.
     pub(crate) fn npm_mut(&mut self, name: &str) -> &mut Npm {
         let empty = || Arc::new(Npm { name: name.to_owned(), ..Npm::default() });
-        Arc::make_mut(self.npm.entry(name.to_owned()).or_insert_with(empty))
+        let package = Arc::make_mut(self.npm.entry(name.to_owned()).or_insert_with(empty));
+        package.changes += 1;
+        package
     }
 }
 

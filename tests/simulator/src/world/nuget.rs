@@ -22,6 +22,8 @@ pub(crate) struct Nuget {
     pub(crate) id: String,
     /// In order of precedence, lowest first.
     pub(crate) releases: Vec<NugetRelease>,
+    /// Deleted versions.
+    pub(crate) recycled: Vec<NugetRelease>,
 }
 
 /// A version of a NuGet package.
@@ -88,7 +90,8 @@ impl FeedState {
             let recipe = content.recipe(seed, &described.id, version);
             let mut release = NugetRelease::new(text, Arc::new(Artifact::made(recipe)), 0);
             release.unlisted = content.unlisted;
-            release.presence = Presence { views: content.views.clone(), unsaved: content.unsaved };
+            release.presence =
+                Presence { views: content.views.clone(), unsaved: content.unsaved, ..Presence::default() };
             self.put_nuget(release);
         }
     }
@@ -116,6 +119,15 @@ impl FeedState {
             Some(existing) if existing.normalised == release.normalised => *existing = release,
             _ => package.releases.insert(at, release),
         }
+    }
+
+    /// Takes a version out of the lists; `false` if there is none like this.
+    pub(crate) fn unlist_nuget(&mut self, id: &str, version: &str) -> bool {
+        let normalised = version::nuget_normalised(version);
+        let package = self.nuget.get_mut(&id.to_ascii_lowercase()).map(Arc::make_mut);
+        let mut releases = package.into_iter().flat_map(|package| &mut package.releases);
+        let found = releases.find(|release| release.normalised == normalised);
+        found.map(|release| release.unlisted = true).is_some()
     }
 
     pub(crate) fn nuget_package(&self, id: &str) -> Option<&Arc<Nuget>> {

@@ -166,3 +166,41 @@ async fn a_cut_body_is_logged_as_not_completed() {
     let logged = simulator.requests().remove(0);
     assert_eq!((logged.status, logged.bytes_sent, logged.completed), (200, 9, false));
 }
+
+#[tokio::test]
+async fn a_body_is_asked_for_or_refused_before_it_is_sent() {
+    let simulator = start().await;
+    let path = simulator.npm_url("contoso/main") + "nothing";
+    let url = Url::parse(&path).unwrap();
+    let credential = client::basic("any", "bob-pat");
+    let headers =
+        [("Authorization", credential.as_str()), ("Expect", "100-continue"), ("Content-Length", "2")];
+    let mut connection = Connection::open(&url, None).await.unwrap();
+    connection.send_request("PUT", &url, &headers, b"").await.unwrap();
+    assert_eq!(connection.interim().await.unwrap().status, 100);
+    connection.send(b"{}").await.unwrap();
+    let response = connection.response(false).await.unwrap();
+    assert_eq!((response.status, response.text().contains("there is no version")), (400, true));
+    assert_eq!(simulator.requests()[0].body_length, 2);
+
+    simulator.fault(Fault::new(Matcher::method("PUT"), FaultKind::RefuseBody(413), Times::Once));
+    let mut connection = Connection::open(&url, None).await.unwrap();
+    connection.send_request("PUT", &url, &headers, b"").await.unwrap();
+    let refusal = connection.response(false).await.unwrap();
+    assert_eq!((refusal.status, refusal.header("connection")), (413, Some("close")));
+    assert!(connection.closed().await);
+    let logged = simulator.requests().pop().unwrap();
+    assert_eq!((logged.status, logged.body_length), (413, 0));
+}
+
+#[tokio::test]
+async fn a_chunked_body_counts_without_its_framing() {
+    let simulator = start().await;
+    let url = simulator.npm_url("contoso/main") + "nothing";
+    let credential = client::basic("any", "bob-pat");
+    let headers = [("Authorization", credential.as_str()), ("Transfer-Encoding", "chunked")];
+    let body = b"1;extension=x\r\n{\r\n1\r\n}\r\n0\r\nTrailer: x\r\n\r\n";
+    let response = client::send("PUT", &url, &headers, body).await.unwrap();
+    assert_eq!((response.status, response.text().contains("there is no version")), (400, true));
+    assert_eq!(simulator.requests()[0].body_length, 2);
+}

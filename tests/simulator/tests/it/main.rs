@@ -2,9 +2,16 @@
 
 mod access;
 mod blob;
+mod changes;
 mod common;
 mod connections;
 mod faults;
+mod feeds;
 mod npm;
+mod npm_writes;
 mod nuget;
+mod odata;
+mod rest_npm;
+mod rest_nuget;
+mod server;
 mod throttling;
