@@ -36,7 +36,7 @@ use crate::{
     handler::{Handler, HandlerMetrics, Parts},
     proxy::{Edge, EdgeMetrics, Forwarder, Intake},
     throttle::{Limits, Throttle},
-    upstream::{Azure, Dialer, Http, Metered, Throttled},
+    upstream::{Advisories, Azure, Dialer, Http, Metered, Throttled},
 };
 
 /// How often the store writes down last uses and evicts.
@@ -307,10 +307,17 @@ fn handler(config: &Config, clock: &Clock, registry: &Registry, shared: &Shared<
         access: Access::new(shared.database, config.access.clone()),
         metadata: config.metadata.clone(),
         outage: config.outage.clone(),
+        advisories: advisories(config)?,
+        audit: config.audit.clone(),
         max_document: config.upstream.max_document_size,
         clock: clock.clone(),
         metrics: HandlerMetrics::new(registry)?,
     }))
+}
+
+fn advisories(config: &Config) -> Result<Option<Advisories>> {
+    let registry = config.audit.upstream.as_ref().map(|url| Advisories::new(&config.upstream, url));
+    registry.transpose().context("audit.upstream")
 }
 
 fn server_conf(config: &Config) -> ServerConf {

@@ -28,7 +28,7 @@ pub use generations::{Generation, Generations};
 pub use identities::{Identities, Known};
 pub use memory::RepresentationKey;
 pub use negative::NegativeCache;
-pub use packages::{PackageEntry, PackageIndex, Source};
+pub use packages::{Contradiction, PackageEntry, PackageIndex, Source};
 
 use crate::{
     blob::{BlobKind, BlobStore, Digests, VsoHasher},

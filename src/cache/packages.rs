@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{
-    disk::{Database, Tree, TreeName},
+    disk::{Database, DiskError, Tree, TreeName, off_thread},
     ident::StorageId,
 };
 
@@ -32,6 +32,15 @@ pub enum Source {
     Bytes,
     /// An answer of the REST API. The documents say so of it, no byte has confirmed it yet.
     Listing,
+}
+
+/// A listing and the bytes name different content for one version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contradiction {
+    /// What the listing says.
+    pub listed: StorageId,
+    /// What the bytes are.
+    pub bytes: StorageId,
 }
 
 /// Package versions by canonical key.
@@ -66,6 +75,31 @@ impl PackageIndex {
         if let Err(error) = super::insert(&self.tree, key, encode(entry)).await {
             tracing::warn!(%error, key, "package entry not stored");
         }
+    }
+
+    /// Keeps what a listing says, where the bytes have not told yet; an entry of before a removal does not count.
+    /// Returns each entry that the bytes told otherwise of, with what the listing says.
+    pub async fn put_listed(&self, listed: Vec<(String, PackageEntry)>) -> Vec<(String, Contradiction)> {
+        let tree = self.tree.clone();
+        let work = move || {
+            let mut contradictions = Vec::new();
+            for (key, entry) in listed {
+                let known = tree.get(key.as_bytes())?.and_then(|stored| decode(&stored));
+                match known.filter(|known| known.removals == entry.removals) {
+                    Some(known) if known.id == entry.id => {}
+                    Some(known) if known.source == Source::Bytes => {
+                        contradictions.push((key, Contradiction { listed: entry.id, bytes: known.id }));
+                    }
+                    Some(_) | None => drop(tree.insert(key.as_bytes(), &encode(&entry))?),
+                }
+            }
+            Ok::<_, DiskError>(contradictions)
+        };
+        let done = off_thread("write listed entries", work).await.and_then(|done| done);
+        done.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what a listing says of packages is not stored");
+            Vec::new()
+        })
     }
 
     /// Drops an entry.
@@ -105,9 +139,37 @@ fn decode(stored: &[u8]) -> Option<PackageEntry> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PackageEntry, STORED, Source, decode, encode};
-    use crate::ident::StorageId;
+    use super::{Contradiction, PackageEntry, PackageIndex, STORED, Source, decode, encode};
+    use crate::{
+        disk::{Database, DatabaseSettings, StoreDirectory},
+        ident::StorageId,
+    };
     use std::time::{Duration, UNIX_EPOCH};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_listing_is_believed_until_the_bytes_tell_and_never_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = DatabaseSettings { page_cache: 8 << 20, free_reserve: 0 };
+        let database =
+            Database::open(StoreDirectory::open(folder.path()).unwrap(), &settings).unwrap().database;
+        let index = PackageIndex::new(&database);
+        let entry = |byte: u8, source, removals| {
+            let id = StorageId::of_file([byte; 32]);
+            PackageEntry { id, named_at: UNIX_EPOCH, removals, source }
+        };
+        let listed = |byte, removals| vec![("key".to_owned(), entry(byte, Source::Listing, removals))];
+        assert_eq!(index.put_listed(listed(1, 0)).await, []);
+        assert_eq!(index.put_listed(listed(2, 0)).await, []);
+        assert_eq!(index.get("key"), Some(entry(2, Source::Listing, 0)));
+        index.put("key", &entry(3, Source::Bytes, 0)).await;
+        assert_eq!(index.put_listed(listed(3, 0)).await, []);
+        let [one, three] = [1, 3].map(|byte| StorageId::of_file([byte; 32]));
+        let contradiction = Contradiction { listed: one, bytes: three };
+        assert_eq!(index.put_listed(listed(1, 0)).await, [("key".to_owned(), contradiction)]);
+        assert_eq!(index.get("key"), Some(entry(3, Source::Bytes, 0)));
+        assert_eq!(index.put_listed(listed(1, 1)).await, []);
+        assert_eq!(index.get("key"), Some(entry(1, Source::Listing, 1)));
+    }
 
     #[test]
     fn the_stored_form_is_fixed_and_anything_else_is_unreadable() {

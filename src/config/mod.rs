@@ -3,6 +3,7 @@
 //! Precedence: environment over file over default. A variable `FEEDGATE_STORE__CAPACITY` sets
 //! `store.capacity`: two underscores stand for the dot. Secrets are not configuration: none is read here.
 
+pub mod audit;
 mod keys;
 mod sections;
 pub mod store;
@@ -19,6 +20,7 @@ use std::{
 use toml::{Table, Value};
 
 pub use self::{
+    audit::AuditSettings,
     keys::{Problem, Setting},
     sections::{
         Access, Admin, Freshness, Listen, Log, LogFormat, LogLevel, Metadata, Outage, PublicUrl, Throttle,
@@ -50,6 +52,8 @@ pub struct Config {
     pub access: Access,
     /// `[outage]`.
     pub outage: Outage,
+    /// `[audit]`.
+    pub audit: AuditSettings,
     /// `[log]`.
     pub log: Log,
 }
@@ -124,6 +128,7 @@ impl Config {
             metadata: Metadata::read(Keys::take(root, "metadata", findings)),
             access: Access::read(Keys::take(root, "access", findings)),
             outage: Outage::read(Keys::take(root, "outage", findings)),
+            audit: AuditSettings::read(Keys::take(root, "audit", findings)),
             log: Log::read(Keys::take(root, "log", findings)),
         }
     }

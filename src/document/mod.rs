@@ -4,8 +4,10 @@
 //! Nothing here builds a tree of a whole document: a packument can have 40 MB (facts §3.1), so every step is
 //! a pass over borrowed bytes, fit for a blocking thread when the document is large.
 
+pub mod advisories;
 mod check;
 pub mod conditional;
+pub mod listing;
 pub mod packument;
 pub mod representation;
 pub mod rewrite;

@@ -93,9 +93,69 @@ pub fn dist_of(full: &[u8], tarball_file: &str) -> Option<Dist> {
     search.found
 }
 
+/// The object of the version that `spec` names, a version as it is written or else a dist-tag; `None` if there is none.
+///
+/// The object is a part of `full`, not a copy. Nothing is built but a table of the versions' names.
+///
+/// # Errors
+/// [`DocumentError::Encoding`], or [`DocumentError::Shape`] if the body is no packument.
+pub fn manifest_of<'d>(full: &'d [u8], spec: &str) -> Result<Option<&'d str>, DocumentError> {
+    let members = members(text_of(full)?)?;
+    let versions = inner(&members, "versions")?;
+    let found = match versions.get(spec) {
+        Some(version) => Some(version),
+        None => tagged(&members, spec)?.and_then(|version| versions.get(version.as_ref())),
+    };
+    Ok(found.map(|version| version.get()).filter(|version| version.starts_with('{')))
+}
+
+/// The object of all dist-tags, a part of `full`; an empty one if there are none.
+///
+/// # Errors
+/// As [`manifest_of`].
+pub fn dist_tags_of(full: &[u8]) -> Result<&str, DocumentError> {
+    let members = members(text_of(full)?)?;
+    let tags = members.get("dist-tags").map(|tags| tags.get());
+    Ok(tags.filter(|tags| tags.starts_with('{')).unwrap_or("{}"))
+}
+
+/// The version of one dist-tag; `None` if there is no such tag.
+///
+/// # Errors
+/// As [`manifest_of`].
+pub fn dist_tag_of<'d>(full: &'d [u8], tag: &str) -> Result<Option<Cow<'d, str>>, DocumentError> {
+    tagged(&members(text_of(full)?)?, tag)
+}
+
+/// The members of an object; of duplicates the last, as for JavaScript.
+type Members<'d> = HashMap<Key<'d>, &'d RawValue>;
+
+fn members(object: &str) -> Result<Members<'_>, DocumentError> {
+    serde_json::from_str(object).map_err(|error| DocumentError::Shape(error.to_string()))
+}
+
+/// The members of the object `name`; none if it is not there or `null`.
+fn inner<'d>(members: &Members<'d>, name: &str) -> Result<Members<'d>, DocumentError> {
+    match members.get(name) {
+        Some(object) if object.get() != "null" => self::members(object.get()),
+        Some(_) | None => Ok(Members::new()),
+    }
+}
+
+fn tagged<'d>(members: &Members<'d>, tag: &str) -> Result<Option<Cow<'d, str>>, DocumentError> {
+    let tags = inner(members, "dist-tags")?;
+    Ok(tags.get(tag).and_then(|version| serde_json::from_str::<Key<'d>>(version.get()).ok()).map(|key| key.0))
+}
+
 /// A key of an object, borrowed unless it holds escapes.
 #[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl std::borrow::Borrow<str> for Key<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 /// Writes an object field by field.
 struct Object<'o> {

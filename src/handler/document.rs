@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::{CacheStatus, Fetched, Handler, HandlerError, Reply, Request, permission::Permission};
+use super::{
+    CacheStatus, Fetched, Handler, HandlerError, Reply, Request, permission::Permission, wishes::Wishes,
+};
 use crate::{
     access::{Audience, Caller, Standing},
     cache::{Assessment, Entry, Generation, Landing, Origin, Usability, assess},
@@ -23,6 +26,23 @@ pub(super) const INLINE: usize = 64 << 10;
 /// Documents are private and always asked for again; the entity tag makes that cheap.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
 
+/// A representation for one request, and what it was made from.
+pub(super) struct Represented {
+    /// The document.
+    pub(super) entry: Arc<Entry>,
+    /// What is sent of it.
+    pub(super) representation: Arc<Representation>,
+    /// How it came about.
+    pub(super) cache: CacheStatus,
+}
+
+/// The copy of a document that a request gets, with its body when that is at hand.
+struct Obtained {
+    entry: Arc<Entry>,
+    body: Option<Bytes>,
+    cache: CacheStatus,
+}
+
 // === impl Handler ===
 
 impl Handler {
@@ -32,41 +52,100 @@ impl Handler {
         request: &Request,
         route: &DocumentRoute,
     ) -> Result<Reply, HandlerError> {
+        let Represented { entry, representation, cache } = self.represented(request, route).await?;
+        Ok(document_reply(request, &entry, &representation, cache))
+    }
+
+    /// The representation of a document that `request` may have.
+    pub(super) async fn represented(
+        &self,
+        request: &Request,
+        route: &DocumentRoute,
+    ) -> Result<Represented, HandlerError> {
+        let Obtained { entry, body, cache } = self.obtained(request, route).await?;
+        let stored = body.is_none();
+        if let Some(representation) = self.represent(request, route, &entry, body).await {
+            return Ok(Represented { entry, representation, cache });
+        }
+        if stored {
+            // The body is lost, so the entry is of no use.
+            self.parts.documents.remove(&key(route, request.caller.audience()));
+        }
+        let Obtained { entry, body, cache } = self.missing(request, route).await?;
+        let representation = self.represent(request, route, &entry, body).await;
+        let representation =
+            representation.ok_or_else(|| HandlerError::Internal("no representation".to_owned()))?;
+        Ok(Represented { entry, representation, cache })
+    }
+
+    /// The copy of a document that `request` gets: the stored one or a new one.
+    async fn obtained(&self, request: &Request, route: &DocumentRoute) -> Result<Obtained, HandlerError> {
+        let wishes = Wishes::of(&request.headers);
+        if wishes.only_if_cached {
+            return self.obtained_unasked(request, route, wishes);
+        }
         let Some(entry) = self.entry(route, request.caller.audience()) else {
-            return self.missing_document(request, route).await;
+            return self.missing(request, route).await;
         };
         let permission = self.permission(request, &route.feed).await?;
-        let assessment = assess(self.policy(route.class()), entry.fetched_at, self.now());
-        let ttl = assessment.ttl;
+        let assessment = self.assessed(route, &entry);
+        let Assessment { usability, ttl, .. } = assessment;
         if permission == Permission::Undecided {
-            let own = self.fetch_as(&request.caller, route, &request.headers).await;
-            return match own {
+            return match self.fetch_as(&request.caller, route, &request.headers).await {
                 Err(error) if self.grace_covers(request, &route.feed, &error) => {
-                    self.stored_reply(request, route, &entry, CacheStatus::StaleOnError { ttl }).await
+                    Ok(Obtained::stored(entry, CacheStatus::StaleOnError { ttl }))
                 }
-                own => {
-                    let cache = CacheStatus::Refreshed { collapsed: false };
-                    self.fetched_reply(request, route, own?, cache).await
-                }
+                own => Ok(Obtained::fetched(own?, CacheStatus::Refreshed { collapsed: false })),
             };
         }
         if entry.generation != self.generation(route) {
-            return self.rewritten_or_stale(request, route, &entry, assessment).await;
+            return self.rewritten_or_stale(request, route, entry, assessment).await;
         }
-        match assessment.usability {
-            Usability::Fresh => {
-                self.stored_reply(request, route, &entry, CacheStatus::Hit { ttl: Some(ttl) }).await
-            }
+        let usable = matches!(usability, Usability::Fresh | Usability::StaleWhileRevalidate);
+        if usable && wishes.revalidate && self.may_revalidate(&request.caller, route) {
+            return self.refreshed_or_stale(request, route, entry, true).await;
+        }
+        match usability {
+            Usability::Fresh => Ok(Obtained::stored(entry, CacheStatus::Hit { ttl: Some(ttl) })),
             Usability::StaleWhileRevalidate => {
                 self.refresh_behind(&request.caller, route, &request.headers);
-                self.stored_reply(request, route, &entry, CacheStatus::StaleRefreshing { ttl }).await
+                Ok(Obtained::stored(entry, CacheStatus::StaleRefreshing { ttl }))
             }
-            Usability::StaleIfError => self.refreshed_or_stale(request, route, &entry, assessment).await,
+            Usability::StaleIfError => self.refreshed_or_stale(request, route, entry, false).await,
             Usability::Expired => {
                 let (fetched, collapsed) = self.fetch_shared(&request.caller, route, &request.headers).await;
-                self.fetched_reply(request, route, fetched?, CacheStatus::Refreshed { collapsed }).await
+                Ok(Obtained::fetched(fetched?, CacheStatus::Refreshed { collapsed }))
             }
         }
+    }
+
+    /// The stored copy, for a caller who wants nothing that the service would have to be asked for.
+    fn obtained_unasked(
+        &self,
+        request: &Request,
+        route: &DocumentRoute,
+        wishes: Wishes,
+    ) -> Result<Obtained, HandlerError> {
+        self.permission_unasked(request, &route.feed)?;
+        let entry = self.entry(route, request.caller.audience()).filter(|_| !wishes.revalidate);
+        let entry = entry.filter(|entry| entry.generation == self.generation(route));
+        let entry = entry.ok_or(HandlerError::OnlyIfCached)?;
+        let Assessment { usability, ttl, .. } = self.assessed(route, &entry);
+        let cache = match usability {
+            Usability::Fresh => CacheStatus::Hit { ttl: Some(ttl) },
+            Usability::StaleWhileRevalidate => CacheStatus::StaleRefreshing { ttl },
+            Usability::StaleIfError if self.outage.suspected() => CacheStatus::StaleOnError { ttl },
+            Usability::StaleIfError | Usability::Expired => return Err(HandlerError::OnlyIfCached),
+        };
+        Ok(Obtained::stored(entry, cache))
+    }
+
+    /// Whether the service is asked because a client wants it: always when it is being asked already, else as
+    /// often as the document's allowance lets.
+    fn may_revalidate(&self, caller: &Caller, route: &DocumentRoute) -> bool {
+        let generation = self.generation(route);
+        self.fetches.in_flight(&flight("", caller, route, generation))
+            || self.revalidations.take(&key(route, caller.audience()))
     }
 
     /// Fetches with the caller's own credential: the answer is the caller's verdict too.
@@ -90,11 +169,15 @@ impl Handler {
         self.parts.generations.current(&route.feed, &route.document.subject())
     }
 
-    async fn missing_document(
-        &self,
-        request: &Request,
-        route: &DocumentRoute,
-    ) -> Result<Reply, HandlerError> {
+    /// How usable `entry` is by its age.
+    fn assessed(&self, route: &DocumentRoute, entry: &Entry) -> Assessment {
+        assess(self.policy(route.class()), entry.fetched_at, self.now())
+    }
+
+    async fn missing(&self, request: &Request, route: &DocumentRoute) -> Result<Obtained, HandlerError> {
+        if Wishes::of(&request.headers).only_if_cached {
+            return Err(HandlerError::OnlyIfCached);
+        }
         self.screen_anonymous(request, &route.feed).await?;
         let caller = &request.caller;
         let (fetched, collapsed) = match self.standing(caller, &route.feed) {
@@ -104,7 +187,7 @@ impl Handler {
                 (self.fetch_as(caller, route, &request.headers).await, false)
             }
         };
-        self.fetched_reply(request, route, fetched?, CacheStatus::Miss { collapsed }).await
+        Ok(Obtained::fetched(fetched?, CacheStatus::Miss { collapsed }))
     }
 
     /// A document that a write has changed: whoever wrote waits for the new one however long it takes, and only
@@ -113,38 +196,41 @@ impl Handler {
         &self,
         request: &Request,
         route: &DocumentRoute,
-        entry: &Arc<Entry>,
+        entry: Arc<Entry>,
         assessment: Assessment,
-    ) -> Result<Reply, HandlerError> {
+    ) -> Result<Obtained, HandlerError> {
         let (fetched, collapsed) = self.fetch_shared(&request.caller, route, &request.headers).await;
         match fetched {
             Err(error) if error.is_outage() && assessment.usability != Usability::Expired => {
-                let stale = CacheStatus::StaleOnError { ttl: assessment.ttl };
-                self.stored_reply(request, route, entry, stale).await
+                Ok(Obtained::stored(entry, CacheStatus::StaleOnError { ttl: assessment.ttl }))
             }
-            fetched => {
-                self.fetched_reply(request, route, fetched?, CacheStatus::Refreshed { collapsed }).await
-            }
+            fetched => Ok(Obtained::fetched(fetched?, CacheStatus::Refreshed { collapsed })),
         }
     }
 
+    /// `forced`: the copy is fresh, and the client wants the service to be asked all the same.
     async fn refreshed_or_stale(
         &self,
         request: &Request,
         route: &DocumentRoute,
-        entry: &Arc<Entry>,
-        assessment: Assessment,
-    ) -> Result<Reply, HandlerError> {
-        let stale = CacheStatus::StaleOnError { ttl: assessment.ttl };
+        entry: Arc<Entry>,
+        forced: bool,
+    ) -> Result<Obtained, HandlerError> {
+        let stale = CacheStatus::StaleOnError { ttl: self.assessed(route, &entry).ttl };
         if self.outage.suspected() {
-            return self.stored_reply(request, route, entry, stale).await;
+            return Ok(Obtained::stored(entry, stale));
         }
         match self.patiently(self.fetch_shared(&request.caller, route, &request.headers)).await {
             Some((Ok(fetched), collapsed)) => {
-                self.fetched_reply(request, route, fetched, CacheStatus::Refreshed { collapsed }).await
+                let cache = if forced {
+                    CacheStatus::Demanded { collapsed }
+                } else {
+                    CacheStatus::Refreshed { collapsed }
+                };
+                Ok(Obtained::fetched(fetched, cache))
             }
             Some((Err(error), _)) if !error.is_outage() => Err(error),
-            Some((Err(_), _)) | None => self.stored_reply(request, route, entry, stale).await,
+            Some((Err(_), _)) | None => Ok(Obtained::stored(entry, stale)),
         }
     }
 
@@ -213,6 +299,7 @@ impl Handler {
         generation: Generation,
     ) -> Result<Fetched, HandlerError> {
         let expect = expected(route.document.format());
+        let learning = self.learning(route);
         headers.insert(header::ACCEPT, accept(expect));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         let request = UpstreamRequest {
@@ -224,9 +311,16 @@ impl Handler {
             },
             headers,
             authorization: caller.authorization().cloned(),
+            body: Bytes::new(),
         };
         match self.settle(self.parts.service.document(request, expect).await)? {
-            Answer::Success(response) => self.keep(caller.audience(), route, generation, response).await,
+            Answer::Success(response) => {
+                let fetched = self.keep(caller.audience(), route, generation, response).await?;
+                if let Some(learning) = learning {
+                    self.learn_listed(learning, fetched.body.clone()).await;
+                }
+                Ok(fetched)
+            }
             Answer::Refused(refused) => {
                 if matches!(refused, Refused::NotFound(_)) {
                     self.parts.documents.remove(&key(route, caller.audience()));
@@ -292,34 +386,6 @@ impl Handler {
         Ok(Fetched { entry, body, feed: route.feed })
     }
 
-    async fn stored_reply(
-        &self,
-        request: &Request,
-        route: &DocumentRoute,
-        entry: &Arc<Entry>,
-        cache: CacheStatus,
-    ) -> Result<Reply, HandlerError> {
-        if let Some(representation) = self.represent(request, route, entry, None).await {
-            return Ok(document_reply(request, entry, &representation, cache));
-        }
-        self.parts.documents.remove(&key(route, request.caller.audience()));
-        self.missing_document(request, route).await
-    }
-
-    async fn fetched_reply(
-        &self,
-        request: &Request,
-        route: &DocumentRoute,
-        fetched: Fetched,
-        cache: CacheStatus,
-    ) -> Result<Reply, HandlerError> {
-        let Fetched { entry, body, .. } = fetched;
-        let representation = self.represent(request, route, &entry, Some(body)).await;
-        let representation =
-            representation.ok_or_else(|| HandlerError::Internal("no representation".to_owned()))?;
-        Ok(document_reply(request, &entry, &representation, cache))
-    }
-
     fn policy(&self, class: DocumentClass) -> &Freshness {
         let metadata = &self.parts.metadata;
         match class {
@@ -337,7 +403,19 @@ impl Handler {
     }
 }
 
-fn document_reply(
+// === impl Obtained ===
+
+impl Obtained {
+    fn stored(entry: Arc<Entry>, cache: CacheStatus) -> Self {
+        Self { entry, body: None, cache }
+    }
+
+    fn fetched(fetched: Fetched, cache: CacheStatus) -> Self {
+        Self { entry: fetched.entry, body: Some(fetched.body), cache }
+    }
+}
+
+pub(super) fn document_reply(
     request: &Request,
     entry: &Entry,
     representation: &Representation,

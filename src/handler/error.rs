@@ -44,6 +44,26 @@ pub enum HandlerError {
     /// Bytes that are not what the service or the packument said.
     #[error("the bytes failed their check: {0}")]
     Integrity(String),
+    /// The caller wants only what is stored (`only-if-cached`), and nothing is that it may have.
+    #[error("nothing is stored, and the request forbids asking the service")]
+    OnlyIfCached,
+    /// The body of the request is larger than is taken.
+    #[error("the request's body is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The body of the request cannot be used.
+    #[error("the request's body {0}")]
+    Body(String),
+    /// Nobody answers `npm audit` usefully.
+    #[error("no audit: {reason}")]
+    NoAudit {
+        /// Whether the service says that it has no such thing, as against having trouble.
+        missing: bool,
+        /// What happened, for the log.
+        reason: String,
+    },
     /// Something that should not happen; the text goes to the log only.
     #[error("{0}")]
     Internal(String),
@@ -61,7 +81,12 @@ impl HandlerError {
             | Self::Timeout(_)
             | Self::Integrity(_)
             | Self::Internal(_) => true,
-            Self::Method { .. } | Self::Refused(_) => false,
+            Self::Method { .. }
+            | Self::Refused(_)
+            | Self::OnlyIfCached
+            | Self::TooLarge { .. }
+            | Self::Body(_)
+            | Self::NoAudit { .. } => false,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! whether the caller may read the feed, so for a new caller it takes the place of that question. Where the service
 //! gives no word, a spelling stands for itself: correct, only less shared.
 
-use super::{Fetched, Handler, HandlerError, Request, permission::is_denial};
+use super::{Fetched, Handler, HandlerError, Request, permission::is_denial, wishes::Wishes};
 use crate::{
     access::Standing,
     cache::Known,
@@ -25,8 +25,11 @@ impl Handler {
         let Some(feed) = request.route.target.feed().filter(|feed| !feed.is_identified()).cloned() else {
             return Ok(());
         };
+        let unasked = Wishes::of(&request.headers).only_if_cached;
         let identified = match self.parts.identities.get(&feed, self.now()) {
             Known::Identity(identity) => feed.identified(&identity),
+            Known::Old(identity) if unasked => feed.identified(&identity),
+            Known::Unknown if unasked => return Ok(()),
             Known::Nothing => return Ok(()),
             Known::Old(identity) => {
                 let feed = feed.identified(&identity);

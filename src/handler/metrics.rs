@@ -33,7 +33,7 @@ impl HandlerMetrics {
         registry.register(Box::new(integrity.clone()))?;
         registry.register(Box::new(leaked.clone()))?;
         registry.register(Box::new(unstored.clone()))?;
-        for stage in ["document", "length", "storage_id", "sha1", "sha512", "upstream"] {
+        for stage in ["document", "length", "storage_id", "sha1", "sha512", "upstream", "listing"] {
             integrity.with_label_values(&[stage]).inc_by(0);
         }
         Ok(Self { integrity, leaked, unstored })

@@ -5,9 +5,12 @@
 //! object that was fetched with one caller's credential reaches another only after the service let that
 //! other caller read the feed.
 
+mod audit;
+mod derived;
 mod document;
 mod error;
 mod identify;
+mod listing;
 mod metrics;
 mod outage;
 mod package;
@@ -15,6 +18,7 @@ mod passthrough;
 mod permission;
 mod reply;
 mod represent;
+mod wishes;
 
 use std::{num::NonZero, sync::Arc, time::SystemTime};
 
@@ -37,8 +41,8 @@ use crate::{
         rewrite::{PublicBase, ServiceHosts},
     },
     ident::{FeedRef, Name},
-    route::{DocumentClass, Effect, PassthroughRoute, Protocol, Route, Subject, Target},
-    upstream::{Azure, Service},
+    route::{Derived, DerivedRoute, DocumentClass, Effect, Protocol, Route, Target},
+    upstream::{Advisories, Azure, Service},
 };
 use outage::OutageMemory;
 
@@ -66,6 +70,11 @@ pub struct Request {
 pub enum Outcome {
     /// Send this answer.
     Reply(Reply),
+    /// The answer depends on the request's body: read it and call [`Handler::answer_body`].
+    Body {
+        /// Most bytes that are taken, as they come over the wire.
+        limit: u64,
+    },
     /// Let Pingora forward the request itself: writes, and what else is never looked at.
     Forward(Forward),
 }
@@ -124,6 +133,10 @@ pub struct Parts {
     pub metadata: config::Metadata,
     /// Patience with the service.
     pub outage: config::Outage,
+    /// What is kept from a registry of advisories.
+    pub audit: config::AuditSettings,
+    /// That registry.
+    pub advisories: Option<Advisories>,
     /// Largest document that is taken, in bytes.
     pub max_document: u64,
     /// Time of day.
@@ -142,6 +155,7 @@ pub struct Handler {
     locations: Arc<Coalescer<package::Located>>,
     downloads: Arc<Coalescer<package::Located>>,
     arriving: Arc<package::Arriving>,
+    revalidations: Arc<wishes::Revalidations>,
     /// Room for work on large documents: it takes a few times their size in memory, and a core.
     workbench: Arc<Semaphore>,
 }
@@ -172,35 +186,46 @@ impl Handler {
             locations: Arc::default(),
             downloads: Arc::default(),
             arriving: Arc::default(),
+            revalidations: Arc::default(),
             workbench: Arc::new(Semaphore::new(cores())),
         }
     }
 
     /// Answers one request. Its feed is identified on the way, as far as the service tells.
     pub async fn answer(&self, request: &mut Request) -> Result<Outcome, HandlerError> {
+        let reads = matches!(request.method, Method::GET | Method::HEAD);
+        if reads && let Target::Derived(DerivedRoute { derived: Derived::Ping, .. }) = request.route.target {
+            return Ok(Outcome::Reply(derived::pong()));
+        }
+        if let Target::Audit(_) = request.route.target {
+            return audit::intake(&request.method);
+        }
         let effect = request.route.target.effect(&request.method);
         if effect.is_some() || !matches!(request.route.target, Target::Passthrough(_)) {
             self.identify(request).await?;
         }
         let request = &*request;
-        if !matches!(request.method, Method::GET | Method::HEAD) {
+        if !reads {
             return Ok(Outcome::Forward(Forward::new(request)));
         }
         let reply = match &request.route.target {
             Target::Document(route) => self.document(request, route).await,
             Target::Package(route) => self.package(request, route).await,
             Target::Passthrough(route) => self.passthrough(request, route).await,
-            target @ (Target::Derived(_) | Target::Audit(_)) => {
-                let route = PassthroughRoute {
-                    feed: target.feed().cloned(),
-                    feeds_host: false,
-                    path: target.upstream_path(),
-                    subject: Subject::Feed,
-                };
-                self.passthrough(request, &route).await
-            }
+            Target::Derived(route) => self.derived(request, route).await,
+            // Its question is in a body, see above.
+            Target::Audit(_) => Err(HandlerError::Internal("an audit without a body".to_owned())),
         };
         reply.map(Outcome::Reply)
+    }
+
+    /// Answers a request for which [`Handler::answer`] said [`Outcome::Body`]. `body` is as it came over the wire.
+    pub async fn answer_body(&self, request: &mut Request, body: Bytes) -> Result<Outcome, HandlerError> {
+        self.identify(request).await?;
+        match &request.route.target {
+            Target::Audit(route) => self.audit(request, route, body).await.map(Outcome::Reply),
+            _ => Err(HandlerError::Internal("a body that was not asked for".to_owned())),
+        }
     }
 
     /// A write went through, or may have: what it may have changed is asked for anew from now on.

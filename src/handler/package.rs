@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use super::{
     CacheStatus, Handler, HandlerError, PackageBody, Reply, ReplyBody, Request,
     permission::{Permission, is_denial},
+    wishes::Wishes,
 };
 use crate::{
     access::{Caller, Standing},
@@ -21,7 +23,7 @@ use crate::{
         fill::{Fill, FillError, FillWriter, Finished},
         published_digests,
     },
-    cache::{Landing, PackageEntry, Source},
+    cache::Landing,
     document::packument::{Dist, dist_of},
     ident::StorageId,
     route::{Document, DocumentRoute, Package, PackageRoute, Protocol},
@@ -74,6 +76,15 @@ impl Handler {
         let key = self.package_key(route);
         let stored = self.stored(route).await;
         let arriving = self.arriving.get(&key);
+        if Wishes::of(&request.headers).only_if_cached {
+            self.permission_unasked(request, &route.feed)?;
+            let found = match (stored, arriving) {
+                (Some(found), _) => Some(found),
+                (None, Some((fill, id))) => self.follow(request, fill, id, true).await.ok(),
+                (None, None) => None,
+            };
+            return Ok(reply(request, route, found.ok_or(HandlerError::OnlyIfCached)?));
+        }
         if stored.is_none() && arriving.is_none() {
             self.screen_anonymous(request, &route.feed).await?;
         } else if self.permission(request, &route.feed).await? == Permission::Granted {
@@ -189,10 +200,6 @@ impl Handler {
         Ok(Found { body: PackageBody::Filling { fill, length }, id, named_at: None, cache })
     }
 
-    fn package_entry(&self, id: StorageId, removals: u64) -> PackageEntry {
-        PackageEntry { id, named_at: self.now(), removals, source: Source::Bytes }
-    }
-
     async fn locating(self, request: Request, route: PackageRoute) -> Landing<Located> {
         let (key, removals) = (self.package_key(&route), self.removals(&route));
         let upstream = UpstreamRequest {
@@ -204,6 +211,7 @@ impl Handler {
             },
             headers: request.headers.clone(),
             authorization: request.caller.authorization().cloned(),
+            body: Bytes::new(),
         };
         let location = match self.settle(self.parts.service.locate(upstream).await) {
             Ok(Location::Refused(refused)) => {
@@ -221,7 +229,7 @@ impl Handler {
         let located = self.fetch_located(&request, &route, &key, location).await;
         match &located {
             Located::Stored(blob) => {
-                self.parts.packages.put(&route.key(), &self.package_entry(blob.id, removals)).await;
+                self.remember(&route.key(), blob.id, removals).await;
                 Landing::now(located)
             }
             Located::Failed(_) => Landing::now(located),
@@ -298,7 +306,7 @@ impl Handler {
     async fn conclude(&self, finished: Result<Finished, FillError>, key: &str, removals: u64) {
         match finished {
             Ok(finished) if finished.stored => {
-                self.parts.packages.put(key, &self.package_entry(finished.id, removals)).await;
+                self.remember(key, finished.id, removals).await;
             }
             Ok(_) => {
                 self.parts.metrics.unstored();

@@ -3,6 +3,7 @@
 //! They go through the gate's own client and not through Pingora's proxied path, because a redirect to a
 //! signed URL must be followed inside, and a URL of the service in a JSON or XML answer must not leave.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
@@ -46,6 +47,7 @@ impl Handler {
             },
             headers: request.headers.clone(),
             authorization: request.caller.authorization().cloned(),
+            body: Bytes::new(),
         };
         match self.settle(self.parts.service.document(upstream, Expect::Any).await)? {
             Answer::Success(response) => self.passed(request, response).await,

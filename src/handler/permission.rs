@@ -55,6 +55,19 @@ impl Handler {
         }
     }
 
+    /// The same without asking the service, for a caller who forbids that (`only-if-cached`).
+    ///
+    /// A permission that has lapsed is not enough, unless the service was asked a moment ago and gave no word: else
+    /// a caller whose right was taken away could go on reading by forbidding the question.
+    pub(super) fn permission_unasked(&self, request: &Request, feed: &FeedRef) -> Result<(), HandlerError> {
+        match self.standing(&request.caller, feed) {
+            Standing::Allowed => Ok(()),
+            Standing::Grace if self.outage.gave_no_word(&feed.key()) => Ok(()),
+            Standing::Denied(refusal) => Err(HandlerError::Refused(refusal)),
+            Standing::Grace | Standing::Unknown => Err(HandlerError::OnlyIfCached),
+        }
+    }
+
     /// Whether a lapsed permission still covers the stored copy after the caller's own request ended in `error`.
     pub(super) fn grace_covers(&self, request: &Request, feed: &FeedRef, error: &HandlerError) -> bool {
         error.is_outage() && matches!(self.standing(&request.caller, feed), Standing::Grace)

@@ -81,6 +81,11 @@ pub enum CacheStatus {
         /// Whether another request's fetch was used.
         collapsed: bool,
     },
+    /// Asked of the service, because the client wants that of a copy that is fresh.
+    Demanded {
+        /// Whether another request's fetch was used.
+        collapsed: bool,
+    },
     /// Never stored: a route that is passed through.
     Bypass,
     /// Never stored: a method other than GET and HEAD.
@@ -135,7 +140,7 @@ impl CacheStatus {
             Self::StaleRefreshing { .. } => "stale",
             Self::StaleOnError { .. } => "stale_error",
             Self::Miss { .. } => "miss",
-            Self::Refreshed { .. } => "refreshed",
+            Self::Refreshed { .. } | Self::Demanded { .. } => "refreshed",
             Self::Bypass => "bypass",
             Self::Method => "method",
             Self::Local => "local",
@@ -158,6 +163,7 @@ impl CacheStatus {
             Self::StaleOnError { ttl } => format!("feedgate; hit; ttl={ttl}; detail=stale-if-error"),
             Self::Miss { collapsed: on } => format!("feedgate; fwd=uri-miss; stored{}", collapsed(on)),
             Self::Refreshed { collapsed: on } => format!("feedgate; fwd=stale; stored{}", collapsed(on)),
+            Self::Demanded { collapsed: on } => format!("feedgate; fwd=request; stored{}", collapsed(on)),
             Self::Bypass => "feedgate; fwd=bypass".to_owned(),
             Self::Method => "feedgate; fwd=method".to_owned(),
             Self::Local => return None,
@@ -170,7 +176,7 @@ impl CacheStatus {
         let text = match self {
             Self::Hit { .. } => "HIT",
             Self::StaleRefreshing { .. } | Self::StaleOnError { .. } => "STALE",
-            Self::Miss { .. } | Self::Refreshed { .. } => "MISS",
+            Self::Miss { .. } | Self::Refreshed { .. } | Self::Demanded { .. } => "MISS",
             Self::Bypass | Self::Method => "BYPASS",
             Self::Local => return None,
         };

@@ -122,7 +122,7 @@ pub(super) fn rewrite_once(rewriter: &Rewriter, content_type: &str, body: &Bytes
     }
 }
 
-async fn off_thread_if_large<T: Send + 'static>(
+pub(super) async fn off_thread_if_large<T: Send + 'static>(
     length: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {

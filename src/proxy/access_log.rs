@@ -32,6 +32,12 @@ pub fn failure(error: &HandlerError, context: &RequestContext) {
             );
         }
         HandlerError::Method { .. } => tracing::debug!(id = context.id, %error, "method refused"),
+        HandlerError::OnlyIfCached | HandlerError::TooLarge { .. } | HandlerError::Body(_) => {
+            tracing::debug!(id = context.id, key = context.key, %error, "request refused");
+        }
+        HandlerError::NoAudit { .. } => {
+            tracing::warn!(id = context.id, key = context.key, %error, "no audit");
+        }
         HandlerError::Internal(_) => {
             tracing::error!(id = context.id, key = context.key, %error, "internal error");
         }

@@ -20,6 +20,9 @@ use crate::{
 const MOST_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// What a client is told when the service said nothing.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// What is said instead of an empty report, which would look like "no vulnerabilities" (facts §9.15).
+const NO_AUDIT: &str = "nobody could answer this audit: the service does not, and no other registry did; set \
+    `audit.upstream` in the gate's configuration to a registry that answers audits";
 
 /// An error as it leaves the gate.
 pub struct ErrorReply {
@@ -95,6 +98,18 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
             let text = "the service sent bytes that failed their check; nothing was stored";
             problem(StatusCode::BAD_GATEWAY, "integrity", text, id)
         }
+        HandlerError::OnlyIfCached => {
+            let text = "nothing usable is stored, and the request asks for a stored answer only";
+            problem(StatusCode::GATEWAY_TIMEOUT, "only_if_cached", text, id)
+        }
+        HandlerError::TooLarge { .. } => {
+            problem(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &error.to_string(), id)
+        }
+        HandlerError::Body(_) => problem(StatusCode::BAD_REQUEST, "body", &error.to_string(), id),
+        HandlerError::NoAudit { missing, .. } => {
+            let status = if *missing { StatusCode::NOT_FOUND } else { StatusCode::BAD_GATEWAY };
+            problem(status, "audit_unavailable", NO_AUDIT, id)
+        }
         HandlerError::Internal(_) => {
             problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong inside the gate", id)
         }
@@ -161,6 +176,11 @@ mod tests {
         check(&HandlerError::Unavailable(detail()), 502, "upstream_unavailable");
         check(&HandlerError::Timeout(detail()), 504, "upstream_timeout");
         check(&HandlerError::Integrity(detail()), 502, "integrity");
+        check(&HandlerError::OnlyIfCached, 504, "only_if_cached");
+        check(&HandlerError::TooLarge { limit: 5 }, 413, "body_too_large");
+        check(&HandlerError::Body("is not JSON".to_owned()), 400, "body");
+        check(&HandlerError::NoAudit { missing: true, reason: detail() }, 404, "audit_unavailable");
+        check(&HandlerError::NoAudit { missing: false, reason: detail() }, 502, "audit_unavailable");
         check(&HandlerError::Internal(detail()), 500, "internal");
     }
 }

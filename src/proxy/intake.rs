@@ -57,7 +57,8 @@ impl Intake {
         let target = std::str::from_utf8(head.raw_path)
             .map_err(|_| RouteError::Encoding(lossy(head.raw_path), "it is not UTF-8"))
             .map_err(IntakeError::Route)?;
-        let route = route::parse(Some(host), target).map_err(IntakeError::Route)?;
+        let mut route = route::parse_for(head.method, Some(host), target).map_err(IntakeError::Route)?;
+        route.target.negotiate(head.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
         Ok(Request {
             method: head.method.clone(),
             base: self.base(route.style, host, route.org.as_str()),

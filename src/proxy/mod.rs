@@ -12,13 +12,14 @@ mod intake;
 mod metrics;
 pub mod range;
 mod reply;
+mod upload;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{HeaderMap, Version, header};
 use pingora::{
-    Error, Result,
+    Error, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
     proxy::{FailToProxy, ProxyHttp, Session},
     upstreams::peer::HttpPeer,
@@ -55,6 +56,7 @@ pub struct Edge {
 impl Edge {
     async fn answer(
         &self,
+        session: &mut Session,
         head: &RequestHeader,
         context: &mut RequestContext,
     ) -> std::result::Result<Outcome, ErrorReply> {
@@ -73,7 +75,13 @@ impl Edge {
         context.class = RouteClass::of(&request.route.target);
         context.key = access_log::key_of(&request.route);
         context.caller = Some(*request.caller.id());
-        let answer = self.handler.answer(&mut request).await;
+        let answer = match self.handler.answer(&mut request).await {
+            Ok(Outcome::Body { limit }) => match upload::read(session, limit).await {
+                Ok(body) => self.handler.answer_body(&mut request, body).await,
+                Err(error) => Err(error),
+            },
+            answer => answer,
+        };
         // With the feed's identity, as far as it is known now.
         context.key = access_log::key_of(&request.route);
         answer.map_err(|error| {
@@ -85,7 +93,7 @@ impl Edge {
     async fn reply(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
         let head = session.req_header().clone();
         context.method = head.method.clone();
-        let answer = self.answer(&head, context).await;
+        let answer = self.answer(session, &head, context).await;
         let reply = match answer {
             Ok(Outcome::Forward(forward)) => {
                 context.cache = CacheStatus::Method;
@@ -93,9 +101,12 @@ impl Edge {
                 return Ok(false);
             }
             Ok(Outcome::Reply(reply)) => reply,
+            Ok(Outcome::Body { .. }) => {
+                return Err(Error::explain(ErrorType::InternalError, "asked for a body twice"));
+            }
             Err(error) => {
                 context.error = Some(error.code);
-                if matches!(error.code, "framing" | "host") {
+                if matches!(error.code, "framing" | "host" | "body_too_large" | "body") {
                     session.set_keepalive(None);
                 }
                 error.reply

@@ -13,7 +13,7 @@ use super::{
 use crate::ident::{FeedRef, Name};
 
 /// What is escaped in a path segment: all but what `encodeURIComponent` leaves alone.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+pub(super) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
@@ -220,8 +220,7 @@ impl PackageRoute {
                 format!("{feed}/nuget/v3/flat2/{id}/{version}/{id}.{version}.nupkg")
             }
             Package::ById { protocol, package, version } => {
-                let encode = |text: &str| utf8_percent_encode(text, REST_SEGMENT).to_string();
-                let (package, version) = (encode(package), encode(version));
+                let (package, version) = (rest_segment(package), rest_segment(version));
                 let rest = format!("{}/packages/{package}/versions/{version}/content", protocol.as_str());
                 format!("{}/{rest}", rest_feed_path(&self.feed))
             }
@@ -336,6 +335,11 @@ fn feed_path(feed: &FeedRef) -> String {
 /// `[/{project}]/_apis/packaging/feeds/{feed}[@{view}]`.
 fn rest_feed_path(feed: &FeedRef) -> String {
     feed_path(feed).replacen("/_packaging/", "/_apis/packaging/feeds/", 1)
+}
+
+/// A segment of a REST path, or a scoped npm name, which is two.
+pub(super) fn rest_segment(text: &str) -> String {
+    utf8_percent_encode(text, REST_SEGMENT).to_string()
 }
 
 fn rest_path(feed: &FeedRef, rest: &Rest) -> String {

@@ -6,7 +6,9 @@
 use http::Method;
 
 use super::{
-    Derived, Document, DocumentRoute, OdataResource, Package, PackageRoute, PassthroughRoute, Target,
+    Derived, Document, DocumentRoute, Format, OdataResource, Package, PackageRoute, PassthroughRoute,
+    Protocol, Rest, Target,
+    value::{Named, npm_package, nuget_package},
 };
 use crate::ident::{FeedRef, NpmName, NugetId};
 
@@ -21,7 +23,8 @@ pub enum Subject {
     Nugets,
     /// As a document's: a listing, a search, or a package named by a GUID. As a write's: anything in the feed.
     Feed,
-    /// As a document's: nothing that a write to packages changes. No write's.
+    /// As a document's: nothing that a write to packages changes. As that of a request passed through: nothing that
+    /// is kept, whatever its method (a login, metrics asked for with POST). No write's.
     Fixed,
 }
 
@@ -38,6 +41,9 @@ pub struct Effect {
     pub identity: bool,
 }
 
+/// `Allow` of what is only read.
+const READ: &str = "GET, HEAD";
+
 /// Methods that change nothing (RFC 9110 §9.2.1).
 fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
@@ -51,34 +57,13 @@ impl Target {
         if is_safe(method) {
             return None;
         }
-        let deletes = *method == Method::DELETE;
         match self {
-            Self::Audit(_) => None,
-            Self::Document(DocumentRoute { feed, document }) => {
-                let push =
-                    matches!(document, Document::Odata(odata) if odata.resource == OdataResource::Service);
-                let subject = match document.subject() {
-                    Subject::Fixed if push => Subject::Nugets,
-                    Subject::Fixed => Subject::Feed,
-                    subject => subject,
-                };
-                let whole_feed =
-                    matches!(document, Document::Rest(rest) if rest.feeds_host && rest.path.is_empty());
-                Some(Effect { feed: Some(feed.clone()), subject, bytes: deletes, identity: whole_feed })
-            }
+            Self::Document(route) => Some(route.effect(method)),
             Self::Package(PackageRoute { feed, package }) => {
-                let subject = package.subject();
-                Some(Effect { feed: Some(feed.clone()), subject, bytes: deletes, identity: false })
+                Some(Effect::of(feed, package.subject(), *method == Method::DELETE))
             }
-            Self::Derived(route) => {
-                let subject = match &route.derived {
-                    Derived::Manifest(name, _) | Derived::DistTags(name) | Derived::DistTag(name, _) => {
-                        Subject::Npm(name.clone())
-                    }
-                    Derived::Ping | Derived::Whoami => Subject::Feed,
-                };
-                Some(Effect { feed: Some(route.feed.clone()), subject, bytes: false, identity: false })
-            }
+            Self::Derived(route) => Some(Effect::of(&route.feed, route.derived.subject()?, false)),
+            Self::Audit(_) | Self::Passthrough(PassthroughRoute { subject: Subject::Fixed, .. }) => None,
             Self::Passthrough(PassthroughRoute { feed, subject, feeds_host, .. }) => Some(Effect {
                 feed: feed.clone(),
                 subject: subject.clone(),
@@ -86,6 +71,47 @@ impl Target {
                 identity: *feeds_host,
             }),
         }
+    }
+
+    /// The methods of what is known, for a 405's `Allow` (RFC 9110 §15.5.6); `None` where only the service
+    /// knows them.
+    pub fn allow(&self) -> Option<&'static str> {
+        match self {
+            Self::Document(route) => Some(route.document.allow()),
+            Self::Package(_) => Some(READ),
+            Self::Derived(route) => Some(match route.derived {
+                Derived::Manifest(..) | Derived::Ping | Derived::Whoami => READ,
+                Derived::DistTags(_) => "GET, HEAD, PUT, POST",
+                Derived::DistTag(..) => "GET, HEAD, PUT, POST, DELETE",
+            }),
+            Self::Audit(_) => Some("POST"),
+            Self::Passthrough(_) => None,
+        }
+    }
+}
+
+// === impl DocumentRoute ===
+
+impl DocumentRoute {
+    /// A PATCH in REST can take a version out of a view, or an upstream out of a feed, so it counts as a removal.
+    fn effect(&self, method: &Method) -> Effect {
+        let subject = match self.document.subject() {
+            Subject::Fixed if self.document.is_push_target() => Subject::Nugets,
+            Subject::Fixed => Subject::Feed,
+            subject => subject,
+        };
+        let rest = if let Document::Rest(rest) = &self.document { Some(rest) } else { None };
+        let bytes = *method == Method::DELETE || (rest.is_some() && *method == Method::PATCH);
+        let identity = rest.is_some_and(Rest::tells_names);
+        Effect { identity, ..Effect::of(&self.feed, subject, bytes) }
+    }
+}
+
+// === impl Effect ===
+
+impl Effect {
+    fn of(feed: &FeedRef, subject: Subject, bytes: bool) -> Self {
+        Self { feed: Some(feed.clone()), subject, bytes, identity: false }
     }
 }
 
@@ -101,12 +127,29 @@ impl PackageRoute {
 // === impl Package ===
 
 impl Package {
-    /// What of a feed the bytes are of; one that is named by a GUID may be of anything.
+    /// What of a feed the bytes are of; a package that is named by a GUID may be any.
     fn subject(&self) -> Subject {
         match self {
             Self::Npm { name, .. } => Subject::Npm(name.clone()),
             Self::Nuget { id, .. } => Subject::Nuget(id.clone()),
-            Self::ById { .. } => Subject::Feed,
+            Self::ById { protocol, package, .. } => match protocol {
+                Protocol::Npm => npm_package(None, package).map_or(Subject::Feed, Named::npm_subject),
+                Protocol::Nuget => nuget_package(package).map_or(Subject::Feed, Named::nuget_subject),
+            },
+        }
+    }
+}
+
+// === impl Derived ===
+
+impl Derived {
+    /// The package that the answer tells of; `None` when it tells of the caller.
+    pub fn subject(&self) -> Option<Subject> {
+        match self {
+            Self::Manifest(name, _) | Self::DistTags(name) | Self::DistTag(name, _) => {
+                Some(Subject::Npm(name.clone()))
+            }
+            Self::Ping | Self::Whoami => None,
         }
     }
 }
@@ -131,6 +174,38 @@ impl Document {
                 OdataResource::Packages { .. } | OdataResource::Search { .. } => Subject::Feed,
             },
             Self::Rest(rest) => rest.subject.clone(),
+        }
+    }
+
+    /// Whether NuGet packages are pushed to it: `PUT v2/`.
+    fn is_push_target(&self) -> bool {
+        matches!(self, Self::Odata(odata) if odata.resource == OdataResource::Service)
+    }
+
+    fn allow(&self) -> &'static str {
+        match self {
+            Self::Packument(_) => "GET, HEAD, PUT",
+            Self::Rest(rest) => rest.allow(),
+            document if document.is_push_target() => "GET, HEAD, PUT",
+            _ => READ,
+        }
+    }
+}
+
+// === impl Rest ===
+
+impl Rest {
+    /// Whether the name of the feed or of a view of it is in the document, so that a write may rename or remove one.
+    fn tells_names(&self) -> bool {
+        self.feeds_host && matches!(self.path.split('/').next(), Some("" | "views"))
+    }
+
+    fn allow(&self) -> &'static str {
+        match (self.feeds_host, self.format, self.path.as_str()) {
+            (true, _, "views") => "GET, HEAD, POST",
+            (true, _, _) if self.tells_names() => "GET, HEAD, PATCH, DELETE",
+            (true, _, _) | (false, Format::Xml | Format::Text, _) => READ,
+            (false, Format::Json, _) => "GET, HEAD, PATCH, DELETE",
         }
     }
 }

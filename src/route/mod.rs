@@ -3,14 +3,18 @@
 //! Pure: no I/O, no clock, no configuration. A request that is not recognised is passed through as it is;
 //! one whose path escapes, double-encodes or is not UTF-8 is refused.
 //!
-//! The method is not asked: a route says what is addressed, and the handler decides what a GET, HEAD, PUT or
-//! DELETE of it means (a PUT to a packument's path is a publish). Nor is the `Accept` header, which chooses
-//! a representation of what is addressed.
+//! A route says what is addressed, and the handler decides what a GET, HEAD, PUT or DELETE of it means (a PUT to a
+//! packument's path is a publish). The method is asked only where one path means two things: a PATCH of
+//! `npm/{name}/versions/{version}/content` is one of the path without `/content` (seed 000), and
+//! `v2/package/{id}/{version}` is a download or a deletion. The `Accept` header chooses a representation of what
+//! is addressed, and for REST the version of the API: [`Target::negotiate`].
 //!
 //! `path` takes the target apart and refuses what no grammar may see, `place` reads the prefix up to the feed, and
-//! one file for each grammar reads what follows: `npm`, `nuget`, `odata` (NuGet v2), `rest` and `feeds`. `canonical`
-//! writes routes out again; `effect` says what a write changes.
+//! one file for each grammar reads what follows: `npm`, `nuget`, `odata` (NuGet v2), `rest` and `feeds`. `value` has
+//! the rules for GUIDs, names and versions in them, `api_version` those of REST's versions. `canonical` writes routes
+//! out again; `effect` says what a write changes and which methods a route has.
 
+mod api_version;
 mod canonical;
 mod effect;
 mod feeds;
@@ -25,10 +29,13 @@ mod query;
 mod rest;
 #[cfg(test)]
 mod tests;
+mod value;
+
+use http::Method;
 
 use self::{
     path::{CanonicalPath, Rule},
-    place::{Found, Organisation, Place, Tree},
+    place::{Found, Organisation, Place, Reading, Tree, Unread},
 };
 use crate::ident::{FeedRef, Name, NpmName, NugetId, NugetVersion};
 
@@ -332,11 +339,20 @@ pub enum RouteError {
 }
 
 /// Reads a Host and a request target in origin form (`/path?query`) or absolute form (`http://host/path?query`),
-/// whose authority then replaces `host` (RFC 9112 §3.2.2).
+/// whose authority then replaces `host` (RFC 9112 §3.2.2), as what a GET or HEAD of it addresses.
 ///
 /// # Errors
-/// [`RouteError`], when the target could be read in more than one way or names no organisation.
+/// [`RouteError`], when the target could be read in more than one way, names no organisation, or holds a value that
+/// what it addresses can't have.
 pub fn parse(host: Option<&str>, target: &str) -> Result<Route, RouteError> {
+    parse_for(&Method::GET, host, target)
+}
+
+/// The same for any method.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_for(method: &Method, host: Option<&str>, target: &str) -> Result<Route, RouteError> {
     let Some((authority, rest)) = path::split_authority(target) else {
         return Err(RouteError::NoOrganisation(path::shown(target.split('?').next().unwrap_or_default())));
     };
@@ -345,36 +361,43 @@ pub fn parse(host: Option<&str>, target: &str) -> Result<Route, RouteError> {
         return Err(path.refuse(Rule::Encoding("the authority holds user information")));
     }
     let organisation = Organisation::find(authority.or(host), &path)?;
-    let place = Place::find(&path, &organisation)?;
-    let target = target_of(&path, &organisation, place);
+    let place = Place::find(method, &path, &organisation)?;
+    let target = target_of(&path, &organisation, place)?;
     Ok(Route { style: organisation.style, org: organisation.name, target })
 }
 
-fn target_of(path: &CanonicalPath<'_>, organisation: &Organisation, place: Place<'_, '_>) -> Target {
-    let feeds_host = organisation.feeds_host || place.tree == Tree::Feeds;
-    let found = if feeds_host { feeds::recognise(&place, path.query) } else { recognise(&place, path.query) };
-    match (found, place.feed) {
-        (Some(Found::Document(document)), Some(feed)) => Target::Document(DocumentRoute { feed, document }),
-        (Some(Found::Package(package)), Some(feed)) => Target::Package(PackageRoute { feed, package }),
-        (Some(Found::Derived(derived)), Some(feed)) => Target::Derived(DerivedRoute { feed, derived }),
-        (Some(Found::Audit(audit)), Some(feed)) => Target::Audit(AuditRoute { feed, audit }),
+fn target_of(
+    path: &CanonicalPath<'_>,
+    organisation: &Organisation,
+    place: Place<'_, '_>,
+) -> Result<Target, RouteError> {
+    let feeds_host = organisation.feeds_host || matches!(place.tree, Tree::Feeds | Tree::FeedsOther);
+    let found = match if feeds_host { feeds::recognise(&place) } else { recognise(&place) } {
+        Err(Unread::Malformed(reason)) => return Err(path.refuse_name(&reason)),
+        Err(Unread::Unknown) => Found::Other(Subject::Feed),
+        Ok(found) => found,
+    };
+    Ok(match (found, place.feed) {
+        (Found::Document(document), Some(feed)) => Target::Document(DocumentRoute { feed, document }),
+        (Found::Package(package), Some(feed)) => Target::Package(PackageRoute { feed, package }),
+        (Found::Derived(derived), Some(feed)) => Target::Derived(DerivedRoute { feed, derived }),
+        (Found::Audit(audit), Some(feed)) => Target::Audit(AuditRoute { feed, audit }),
         (found, feed) => {
             let path = path.written_from(organisation.below);
-            let subject = if let Some(Found::Other(subject)) = found { subject } else { Subject::Feed };
+            let subject = if let Found::Other(subject) = found { subject } else { Subject::Feed };
             Target::Passthrough(PassthroughRoute { feed, feeds_host, path, subject })
         }
-    }
+    })
 }
 
 /// Hands the segments below a feed's protocol to that protocol's grammar.
-fn recognise(place: &Place<'_, '_>, query: &str) -> Option<Found> {
-    if place.tree == Tree::Rest {
-        return rest::recognise(place, query);
-    }
-    let (protocol, tail) = place.tail.split_first().filter(|_| place.tree == Tree::Protocol)?;
-    match protocol.text.to_ascii_lowercase().as_str() {
-        "npm" => npm::recognise(tail, query),
-        "nuget" => nuget::recognise(tail, query),
-        _ => None,
+fn recognise(place: &Place<'_, '_>) -> Reading {
+    let (protocol, tail) = place.tail.split_first().ok_or(Unread::Unknown)?;
+    match (place.tree, protocol.text.to_ascii_lowercase().as_str()) {
+        (Tree::Rest, "npm") => rest::npm(tail, place),
+        (Tree::Rest, "nuget") => rest::nuget(tail, place),
+        (Tree::Protocol, "npm") => npm::recognise(tail, place),
+        (Tree::Protocol, "nuget") => nuget::recognise(tail, place),
+        _ => Err(Unread::Unknown),
     }
 }

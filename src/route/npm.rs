@@ -1,26 +1,32 @@
 //! Grammar of the npm registry, the paths below `_packaging/{feed}/npm/` (facts §3).
 //!
-//! Left out, so passed through: everything below `-/` (search, ping, whoami, audit, dist-tags), `{name}/{version}` (the
-//! service answers 404) and `{name}/-rev/…`. An unknown query on a packument passes through as well (npm asks
-//! `?write=true` before it publishes and must see the present state); one on a tarball is ignored, since
-//! the bytes of a version never change.
+//! What npm's registry has and the service lacks (one version's manifest, dist-tags, ping, whoami, audit) is recognised, so
+//! that the gate can answer it. Left out, so passed through: search, logins, and `-rev` paths, by which npm unpublishes.
+//! An unknown query on a packument passes through as well (npm asks `?write=true` before it publishes and must see
+//! the present state); one on a tarball is ignored, since the bytes of a version never change.
 
-use super::{Document, Package, path::Segment, place::Found, query};
+use super::{
+    Audit, Derived, Document, Package, Subject,
+    path::Segment,
+    place::{Found, Place, Reading, Unread},
+    query,
+    value::{is_npm_tag, is_npm_version, npm_name},
+};
 use crate::ident::NpmName;
 
 /// Reads the segments below `npm/`.
-pub(super) fn recognise(tail: &[Segment<'_>], query: &str) -> Option<Found> {
+pub(super) fn recognise(tail: &[Segment<'_>], place: &Place<'_, '_>) -> Reading {
     let pieces: Vec<&str> = below_base(tail).iter().flat_map(|segment| segment.text.split('/')).collect();
     match *pieces.as_slice() {
-        [name] => packument(name, query),
-        [scope, name] if is_scope(scope) => packument(&format!("{scope}/{name}"), query),
-        [name, "-", file] => tarball(name, file),
-        [scope, name, "-", file] if is_scope(scope) => tarball(&format!("{scope}/{name}"), file),
-        // Some clients repeat the scope before the file's name; the service's own URLs don't.
-        [scope, name, "-", again, file] if is_scope(scope) && again == scope => {
-            tarball(&format!("{scope}/{name}"), file)
+        // A package is called `-`, and only its tarballs have a second one.
+        ["-", first, ref rest @ ..] if first != "-" => of_registry(first, rest),
+        [scope, name, ref rest @ ..] if is_scope(scope) => {
+            of_package(npm_name(&format!("{scope}/{name}"))?, Some(scope), rest, place)
         }
-        _ => None,
+        [name, ref rest @ ..] => {
+            of_package(NpmName::parse(name).map_err(|_| Unread::Unknown)?, None, rest, place)
+        }
+        [] => Err(Unread::Unknown),
     }
 }
 
@@ -28,9 +34,7 @@ pub(super) fn recognise(tail: &[Segment<'_>], query: &str) -> Option<Found> {
 /// `{name without scope}-{version}.tgz`.
 pub fn npm_version<'f>(name: &NpmName, file: &'f str) -> Option<&'f str> {
     let version = file.strip_prefix(name.bare())?.strip_prefix('-')?.strip_suffix(".tgz")?;
-    let core = version.split(['-', '+']).next()?;
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    (core.split('.').count() == 3 && core.split('.').all(is_number)).then_some(version)
+    is_npm_version(version).then_some(version)
 }
 
 /// The documented base is `npm/registry/`. UNCERTAIN: an older base `npm/` shows in generated `.npmrc` files
@@ -46,14 +50,53 @@ fn is_scope(text: &str) -> bool {
     text.starts_with('@')
 }
 
-fn packument(name: &str, query: &str) -> Option<Found> {
-    let name = NpmName::parse(name).ok()?;
-    query::is_without_effect(query, &[]).then_some(Found::Document(Document::Packument(name)))
+/// What follows a package's name.
+fn of_package(name: NpmName, scope: Option<&str>, rest: &[&str], place: &Place<'_, '_>) -> Reading {
+    let plain = query::is_without_effect(place.query, &[]);
+    let found = match *rest {
+        [] if plain => Found::Document(Document::Packument(name)),
+        ["-", file] if is_file(file) => tarball(name, file),
+        // Some clients repeat the scope before the file's name; the service's own URLs don't.
+        ["-", again, file] if scope == Some(again) && is_file(file) => tarball(name, file),
+        [spec] if plain && (is_npm_version(spec) || is_npm_tag(spec)) => {
+            Found::Derived(Derived::Manifest(name, spec.to_owned()))
+        }
+        _ => Found::Other(Subject::Npm(name)),
+    };
+    Ok(found)
 }
 
-fn tarball(name: &str, file: &str) -> Option<Found> {
-    let name = NpmName::parse(name).ok()?;
-    is_file(file).then(|| Found::Package(Package::Npm { name, file: file.to_owned() }))
+fn tarball(name: NpmName, file: &str) -> Found {
+    Found::Package(Package::Npm { name, file: file.to_owned() })
+}
+
+/// What follows `-/`. The query of a ping says nothing (npm sends `?write=true`), nor does that of an audit.
+fn of_registry(first: &str, rest: &[&str]) -> Reading {
+    match (first, rest) {
+        ("ping", []) => Ok(Found::Derived(Derived::Ping)),
+        ("whoami", []) => Ok(Found::Derived(Derived::Whoami)),
+        ("npm", ["v1", "security", "advisories", "bulk"]) => Ok(Found::Audit(Audit::Bulk)),
+        ("npm", ["v1", "security", "audits", "quick"]) => Ok(Found::Audit(Audit::Quick)),
+        ("npm", ["v1", "security", "audits"]) => Ok(Found::Audit(Audit::Full)),
+        ("package", [scope, name, rest @ ..]) if is_scope(scope) => {
+            about_package(npm_name(&format!("{scope}/{name}"))?, rest)
+        }
+        ("package", [name, rest @ ..]) => {
+            about_package(NpmName::parse(name).map_err(|_| Unread::Unknown)?, rest)
+        }
+        // Logins, tokens, hooks, search: nothing of a package.
+        ("all" | "npm" | "user" | "v1", _) => Ok(Found::Other(Subject::Fixed)),
+        _ => Err(Unread::Unknown),
+    }
+}
+
+/// What follows `-/package/{name}`.
+fn about_package(name: NpmName, rest: &[&str]) -> Reading {
+    Ok(match *rest {
+        ["dist-tags"] => Found::Derived(Derived::DistTags(name)),
+        ["dist-tags", tag] if is_npm_tag(tag) => Found::Derived(Derived::DistTag(name, tag.to_owned())),
+        _ => Found::Other(Subject::Npm(name)),
+    })
 }
 
 /// Whether a file name is made of what names and versions are made of, and ends in `.tgz`.

@@ -1,6 +1,8 @@
 //! Where a path leads: host form, organisation, project and feed, the prefix that every grammar shares
 //! (facts §2), and which of the service's hosts the rest belongs to (facts §5.2, §5.4).
 
+use http::Method;
+
 use super::{
     Audit, Derived, Document, HostStyle, Package, RouteError, Subject,
     path::{CanonicalPath, Rule, Segment},
@@ -28,6 +30,18 @@ pub(super) enum Found {
     Other(Subject),
 }
 
+/// Why a grammar has found nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Nothing that it knows: passed through.
+    Unknown,
+    /// A value that no such thing can have, with the rule: refused.
+    Malformed(String),
+}
+
+/// What a grammar makes of a path.
+pub(super) type Reading = Result<Found, Unread>;
+
 /// The organisation of a request and the host form that named it.
 #[derive(Debug)]
 pub(super) struct Organisation {
@@ -46,15 +60,19 @@ pub(super) enum Tree {
     Protocol,
     /// `_apis/packaging/feeds/{feed}/{protocol}/…`: REST on the pkgs host.
     Rest,
-    /// REST on the feeds host.
+    /// `_apis/packaging/Feeds[/{feed}/…]`: REST on the feeds host.
     Feeds,
+    /// The rest of that host: `_apis/packaging/feedchanges[/{feed}]`, `_apis/public/packaging/Feeds/{feed}/…`.
+    FeedsOther,
     /// Anything else.
     Other,
 }
 
-/// The feed that a path names, and what follows it.
+/// The feed that a path names, what follows it, and how it is asked.
 #[derive(Debug)]
 pub(super) struct Place<'p, 't> {
+    pub(super) method: &'p Method,
+    pub(super) query: &'p str,
     pub(super) tree: Tree,
     pub(super) feed: Option<FeedRef>,
     /// The segments after the feed; empty when there is none.
@@ -102,7 +120,11 @@ fn organisation(text: &str) -> Option<Name> {
 
 impl<'p, 't> Place<'p, 't> {
     /// Reads project and feed below `organisation`, and refuses encoded slashes where no client needs one.
-    pub(super) fn find(path: &'p CanonicalPath<'t>, organisation: &Organisation) -> Result<Self, RouteError> {
+    pub(super) fn find(
+        method: &'p Method,
+        path: &'p CanonicalPath<'t>,
+        organisation: &Organisation,
+    ) -> Result<Self, RouteError> {
         let below = &path.segments[organisation.below.min(path.segments.len())..];
         let (project, literal) = match below {
             [first, ..] if starts_tree(first) => (None, 0),
@@ -116,7 +138,12 @@ impl<'p, 't> Place<'p, 't> {
         let (tree, feed, tail) = split_tree(rest);
         refuse_slashes(path, tree, tail)?;
         let feed = feed.map(|feed| feed_ref(path, &organisation.name, project, feed)).transpose()?;
-        Ok(Self { tree, feed, tail })
+        Ok(Self { method, query: path.query, tree, feed, tail })
+    }
+
+    /// Whether the request only reads what is at the path.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(*self.method, Method::GET | Method::HEAD)
     }
 }
 
@@ -133,7 +160,7 @@ fn split_tree<'p, 't>(rest: &'p [Segment<'t>]) -> (Tree, Option<&'p Segment<'t>>
             if apis.is("_apis") && public.is("public") && packaging.is("packaging") =>
         {
             let (_, feed, tail) = split_rest(below);
-            (Tree::Feeds, feed, tail)
+            (Tree::FeedsOther, feed, tail)
         }
         _ => (Tree::Other, None, &[]),
     }
@@ -146,10 +173,9 @@ fn split_rest<'p, 't>(below: &'p [Segment<'t>]) -> (Tree, Option<&'p Segment<'t>
             let protocol = tail.first().is_some_and(|first| PROTOCOLS.iter().any(|word| first.is(word)));
             (if protocol { Tree::Rest } else { Tree::Feeds }, Some(feed), tail)
         }
-        [changes, feed, tail @ ..] if changes.is("feedchanges") => (Tree::Feeds, Some(feed), tail),
-        [first, ..] if first.is("feeds") || FEEDS_PATHS.iter().any(|word| first.is(word)) => {
-            (Tree::Feeds, None, &[])
-        }
+        [changes, feed, tail @ ..] if changes.is("feedchanges") => (Tree::FeedsOther, Some(feed), tail),
+        [feeds] if feeds.is("feeds") => (Tree::Feeds, None, &[]),
+        [first, ..] if FEEDS_PATHS.iter().any(|word| first.is(word)) => (Tree::FeedsOther, None, &[]),
         _ => (Tree::Other, None, &[]),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use percent_encoding::percent_decode_str;
+
 /// Whether every parameter of `query` is one of `without_effect` (lower case), so that the document is the
 /// one without a query.
 ///
@@ -9,11 +11,23 @@ use std::fmt::Write as _;
 /// (npm's `?write=true` before a publish, a cache buster) asks for something else than the stored document, and
 /// passing it through is never wrong.
 pub(super) fn is_without_effect(query: &str, without_effect: &[&str]) -> bool {
-    let name = |parameter: &str| parameter.split('=').next().unwrap_or_default().to_ascii_lowercase();
-    query.split('&').filter(|parameter| !parameter.is_empty()).all(|parameter| {
-        let name = name(parameter);
-        without_effect.contains(&name.as_str())
-    })
+    parameters(query).iter().all(|parameter| without_effect.contains(&split(parameter).0.as_str()))
+}
+
+/// The parameters that are not empty, each in its [`canonical`] spelling.
+pub(super) fn parameters(query: &str) -> Vec<String> {
+    query.split('&').filter(|parameter| !parameter.is_empty()).map(canonical).collect()
+}
+
+/// A parameter's name, lower case, and its value.
+pub(super) fn split(parameter: &str) -> (String, &str) {
+    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    (name.to_ascii_lowercase(), value)
+}
+
+/// A parameter's value, percent-decoded. A `+` stays one: it stands for itself in versions (facts §4.4).
+pub(super) fn decoded(value: &str) -> String {
+    percent_decode_str(value).decode_utf8_lossy().into_owned()
 }
 
 /// The query with every character in its one spelling of RFC 3986 §6.2.2: unreserved characters bare, other

@@ -231,10 +231,12 @@ impl Refusal {
     /// The gate's own "show a credential", for callers without one of whom the service cannot be asked: NuGet
     /// asks for everything without its credential first, and takes anything but a 401 for the end.
     pub fn credential_needed() -> Self {
-        challenged(own(
-            StatusCode::UNAUTHORIZED,
-            "The service cannot be asked now; a known credential is needed.",
-        ))
+        Self::challenge("The service cannot be asked now; a known credential is needed.")
+    }
+
+    /// The gate's own 401 with the challenges of the service.
+    pub fn challenge(message: &str) -> Self {
+        challenged(own(StatusCode::UNAUTHORIZED, message))
     }
 }
 

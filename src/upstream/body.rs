@@ -27,9 +27,15 @@ enum Coding {
 /// Fails with [`UpstreamError::TooLarge`] beyond `limit` bytes, and with [`UpstreamError::Encoding`] for a
 /// coding other than gzip and for a body that does not follow it.
 pub async fn read_document(response: UpstreamResponse, limit: u64) -> Result<Bytes, UpstreamError> {
-    let coding = Coding::of(&response.headers)?;
+    // Before the body is read: one that cannot be decoded is of no use.
+    Coding::of(&response.headers)?;
     let body = read_to_end(response.body, limit).await?;
-    match coding {
+    decoded(&response.headers, body, limit).await
+}
+
+/// A body that came with `headers`, decoded; errors as of [`read_document`].
+pub async fn decoded(headers: &HeaderMap, body: Bytes, limit: u64) -> Result<Bytes, UpstreamError> {
+    match Coding::of(headers)? {
         Coding::Identity => Ok(body),
         Coding::Gzip if body.len() <= DECODE_INLINE => gunzip(&body, limit),
         Coding::Gzip => tokio::task::spawn_blocking(move || gunzip(&body, limit))
@@ -82,9 +88,7 @@ impl Coding {
                 (_, "" | "identity") => {}
                 (Self::Identity, "gzip" | "x-gzip") => coding = Self::Gzip,
                 _ => {
-                    return Err(UpstreamError::Encoding(format!(
-                        "content coding `{text}` was not asked for"
-                    )));
+                    return Err(UpstreamError::Encoding(format!("content coding `{text}` is not gzip")));
                 }
             }
         }

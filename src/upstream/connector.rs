@@ -135,6 +135,10 @@ impl Connection {
     pub(super) async fn ask(&mut self, outgoing: &Outgoing) -> Result<Head, Failure> {
         let request = wire(outgoing).map_err(|e| Failure::new(&e))?;
         self.session.write_request_header(Box::new(request)).await.map_err(|e| Failure::new(&e))?;
+        if !outgoing.body.is_empty() {
+            self.session.write_body(&outgoing.body).await.map_err(|e| Failure::new(&e))?;
+            self.session.finish_body().await.map_err(|e| Failure::new(&e))?;
+        }
         for _ in 0..=MAX_INFORMATIONAL {
             self.session.read_response().await.map_err(|e| Failure::new(&e))?;
             match self.session.get_status() {

@@ -78,13 +78,19 @@ impl Http {
         })
     }
 
+    /// Sends what is ready to be written, and waits for the head of the response.
+    pub(super) async fn send(&self, outgoing: &Outgoing) -> Result<UpstreamResponse, UpstreamError> {
+        let (connection, head) = self.exchange(outgoing).await?;
+        self.respond(outgoing, connection, head).await
+    }
+
     async fn exchange(&self, outgoing: &Outgoing) -> Result<(Connection, Head), UpstreamError> {
         let mut deadline = Instant::now() + self.limits.connect;
         let addresses = timeout_at(deadline, self.resolve(outgoing)).await;
         let addresses = addresses.map_err(|_| out_of_time(outgoing.host(), Phase::Connect))??;
         if let Some(connection) = self.connector.reuse(&outgoing.origin, &addresses).await {
             match self.ask(connection, outgoing).await? {
-                Err(failure) if failure.closed && outgoing.method.is_idempotent() => {
+                Err(failure) if failure.closed && outgoing.may_be_repeated() => {
                     deadline = Instant::now() + self.limits.connect;
                 }
                 answer => return answer.map_err(|failure| broken(outgoing.host(), failure)),
@@ -168,9 +174,7 @@ impl Http {
 #[async_trait]
 impl Upstream for Http {
     async fn fetch(&self, request: &UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
-        let outgoing = Outgoing::new(request, &self.sites)?;
-        let (connection, head) = self.exchange(&outgoing).await?;
-        self.respond(&outgoing, connection, head).await
+        self.send(&Outgoing::new(request, &self.sites)?).await
     }
 }
 

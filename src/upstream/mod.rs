@@ -5,6 +5,7 @@
 //! (sign-in pages, refusals as 500, redirects to signed URLs) are known in this module only. [`Azure`] is
 //! what the handlers call.
 
+pub mod advisories;
 pub mod answer;
 pub mod azure;
 pub mod body;
@@ -24,6 +25,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use self::{
+    advisories::Advisories,
     answer::{Answer, Expect, Refused},
     azure::{Azure, Located},
     dialer::Dialer,
@@ -60,10 +62,11 @@ pub enum Target {
     Blob(SignedUrl),
 }
 
-/// A request to the service. Bodies are never sent on this path. `Debug` shows no header values.
+/// A request to the service. Writes are not sent this way, the edge forwards them; so a body is that of a question,
+/// which may be repeated. `Debug` shows no header values.
 #[derive(Clone)]
 pub struct UpstreamRequest {
-    /// GET, or HEAD and OPTIONS for routes that are passed through.
+    /// GET; HEAD and OPTIONS for routes that are passed through, POST for a question in a body.
     pub method: Method,
     /// Where to.
     pub target: Target,
@@ -72,6 +75,8 @@ pub struct UpstreamRequest {
     pub headers: HeaderMap,
     /// The credential to send to the service's own hosts.
     pub authorization: Option<HeaderValue>,
+    /// A JSON body, without a content coding; empty for none.
+    pub body: Bytes,
 }
 
 /// A response's head and its body stream.
@@ -220,7 +225,13 @@ impl Target {
 impl UpstreamRequest {
     /// A GET without headers and credential.
     pub fn get(target: Target) -> Self {
-        Self { method: Method::GET, target, headers: HeaderMap::new(), authorization: None }
+        Self {
+            method: Method::GET,
+            target,
+            headers: HeaderMap::new(),
+            authorization: None,
+            body: Bytes::new(),
+        }
     }
 }
 
@@ -231,6 +242,7 @@ impl fmt::Debug for UpstreamRequest {
             .field("target", &self.target)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("authorization", &self.authorization.as_ref().map(|_| "***"))
+            .field("body", &self.body.len())
             .finish()
     }
 }

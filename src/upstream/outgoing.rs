@@ -5,13 +5,14 @@
 //! conditions (`If-None-Match` speaks of the gate's own tags), and npm's `npm-*` and `pacote-*` headers would
 //! name one of many waiters only.
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HOST, RANGE, USER_AGENT},
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RANGE, USER_AGENT},
 };
 
 use super::{Target, UpstreamError, UpstreamRequest, sites::Sites};
-use crate::config::upstream::Origin;
+use crate::config::upstream::{Base, Origin};
 
 /// The gate's own part of `User-Agent`.
 const USER_AGENT_TOKEN: &str = concat!("feedgate/", env!("CARGO_PKG_VERSION"));
@@ -25,6 +26,8 @@ const TO_SERVICE: [HeaderName; 3] = [
 ];
 /// All that a blob host gets: the signature in the URL is the only credential that it may see (facts §3.5).
 const TO_BLOB: [HeaderName; 2] = [ACCEPT, RANGE];
+/// The only type of bodies, both ways, of a question in a body.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Asks for 401 instead of a redirect to a sign-in page (facts §6).
 const FED_AUTH: HeaderName = HeaderName::from_static("x-tfs-fedauthredirect");
 
@@ -38,6 +41,8 @@ pub(super) struct Outgoing {
     pub(super) path: String,
     /// Every header, `Host` included.
     pub(super) headers: HeaderMap,
+    /// The body; empty for none.
+    pub(super) body: Bytes,
 }
 
 // === impl Outgoing ===
@@ -57,9 +62,37 @@ impl Outgoing {
                 (origin, path, copied(&request.headers, &TO_BLOB))
             }
         };
-        let host = HeaderValue::try_from(origin.authority());
-        headers.insert(HOST, host.map_err(|e| UpstreamError::Request(e.to_string()))?);
-        Ok(Self { origin, method: request.method.clone(), path, headers })
+        if !request.body.is_empty() {
+            headers.insert(CONTENT_TYPE, JSON);
+        }
+        Self { origin, method: request.method.clone(), path, headers, body: request.body.clone() }.addressed()
+    }
+
+    /// A question to another registry. Nothing of the client's request goes there but the body, and no credential.
+    pub(super) fn question(base: &Base, path: &str, body: Bytes) -> Result<Self, UpstreamError> {
+        check_path(path)?;
+        let gzip = HeaderValue::from_static("gzip");
+        let agent = HeaderValue::from_static(USER_AGENT_TOKEN);
+        let headers = [(ACCEPT, JSON), (ACCEPT_ENCODING, gzip), (USER_AGENT, agent), (CONTENT_TYPE, JSON)];
+        let path = format!("{}{path}", base.prefix);
+        let headers = HeaderMap::from_iter(headers);
+        Self { origin: base.origin.clone(), method: Method::POST, path, headers, body }.addressed()
+    }
+
+    /// With `Host`, and the length of the body if there is one.
+    fn addressed(mut self) -> Result<Self, UpstreamError> {
+        let host = HeaderValue::try_from(self.origin.authority());
+        self.headers.insert(HOST, host.map_err(|e| UpstreamError::Request(e.to_string()))?);
+        if !self.body.is_empty() {
+            self.headers.insert(CONTENT_LENGTH, self.body.len().into());
+        }
+        Ok(self)
+    }
+
+    /// Whether the request may be sent again when its connection ended. Only a question has a body here ("some
+    /// means to know that the request semantics are actually idempotent", RFC 9110 §9.2.2).
+    pub(super) fn may_be_repeated(&self) -> bool {
+        self.method.is_idempotent() || !self.body.is_empty()
     }
 
     /// Host and port, for errors.

@@ -4,14 +4,21 @@
 #![allow(clippy::unwrap_used, reason = "a scene that cannot be set must fail its test loudly")]
 
 mod access;
+mod audit;
 mod bursts;
+mod derived;
 mod documents;
 mod faults;
 mod identity;
 mod installs;
+mod listings;
 mod outages;
 mod packages;
 mod process;
+mod reference;
+#[allow(dead_code, reason = "it serves several test programs")]
+#[path = "../support/mod.rs"]
+mod scripted;
 mod separation;
 mod support;
 mod tls;
