@@ -171,7 +171,12 @@ impl Running {
         let readiness = Readiness::default();
         let key = CallerKey::load_or_create(&config.store.path).context("the key of the caller hash")?;
         let edge = Edge {
-            intake: Intake { key, public_url: config.listen.public_url.clone(), clock: clock.clone() },
+            intake: Intake {
+                key,
+                public_url: config.listen.public_url.clone(),
+                clock: clock.clone(),
+                max_body: config.listen.max_body,
+            },
             handler: handler.clone(),
             forwarder: Forwarder { dialer: Dialer::new(&config.upstream), throttle },
             metrics: metrics.clone(),

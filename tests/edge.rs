@@ -1,6 +1,8 @@
 //! The gate as its clients see it on the wire, in front of a service that follows a script.
 #![allow(clippy::unwrap_used, clippy::case_sensitive_file_extension_comparisons, reason = "a test")]
 
+#[path = "edge/forward.rs"]
+mod forward;
 mod support;
 
 use std::{
@@ -563,29 +565,6 @@ async fn a_write_reaches_the_service_and_its_answer_the_client_as_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_waits_for_100_gets_its_answer_in_either_case() {
-    let scene = Scene::new(|seen| {
-        if seen.path().contains("denied") { unauthorized() } else { answer("201 Created", "", "{}") }
-    })
-    .await;
-    for (path, status) in [(PACKUMENT, 201), ("/contoso/_packaging/main/npm/registry/denied", 401)] {
-        let mut client = scene.client().await;
-        client
-            .send(format!(
-                "PUT {path} HTTP/1.1\r\nHost: g\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
-            ))
-            .await;
-        let mut reply = client.read("PUT").await.unwrap();
-        if reply.status == 100 {
-            client.send("hello").await;
-            reply = client.read("PUT").await.unwrap();
-        }
-        assert_eq!(reply.status, status, "{path}");
-    }
-    scene.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_odd_host_or_an_odd_packument_costs_nobody_the_stored_copy() {
     let scene = Scene::new(|_| json(r#"{"name":"left-pad","versions":[]}"#)).await;
     assert_eq!(scene.get(PACKUMENT, A).await.status, 200);
@@ -605,7 +584,9 @@ async fn an_odd_host_or_an_odd_packument_costs_nobody_the_stored_copy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_stays_in_flight_however_it_ended() {
     let body = big();
-    let scene = package_scene(body).await;
+    let scene =
+        Scene::with(|_| json(INDEX), |config| config.upstream.first_byte_timeout = Duration::from_secs(1))
+            .await;
     let url = scene.service.blob_url(body);
     let cut = [
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes(),
@@ -650,9 +631,9 @@ async fn a_gate_that_drains_finishes_what_it_began_and_says_that_it_is_not_ready
     let event = Arc::new(Notify::new());
     let wait = event.clone();
     let scene = Scene::with(
-        move |seen| {
-            let answer = json(DOCUMENT);
-            if seen.path().contains("left-pad") { Act::After(wait.clone(), Box::new(answer)) } else { answer }
+        move |seen| match seen.path() {
+            path if path.ends_with("index.json") => json(INDEX),
+            _ => Act::After(wait.clone(), Box::new(json(DOCUMENT))),
         },
         |config| config.listen.drain_timeout = Duration::from_secs(15),
     )
@@ -762,6 +743,53 @@ async fn a_large_write_that_cannot_be_forwarded_still_gets_its_answer() {
     client.send(vec![b' '; length]).await;
     let reply = client.read("PUT").await.expect("an answer");
     assert_eq!((reply.status, reply.text().contains("upstream_unavailable")), (502, true));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_stored_copy_has_the_urls_of_whoever_asks() {
+    const GUID: &str = "0f1d6e4a-5b3c-4d2e-9a8b-7c6d5e4f3a2b";
+    let index = format!(
+        r#"{{"version":"3.0.0","resources":[{{"@id":"urn:uuid:{GUID}","@type":"VssFeedId","label":"main"}}]}}"#
+    );
+    let scene = Scene::new(move |seen| match seen.path() {
+        path if path.ends_with("index.json") => json(&index),
+        path => {
+            let url = format!("https://pkgs.dev.azure.com{path}/-/left-pad-1.3.0.tgz");
+            json(&format!(
+                r#"{{"name":"left-pad","versions":{{"1.3.0":{{"dist":{{"tarball":"{url}"}},"x":1}}}}}}"#
+            ))
+        }
+    })
+    .await;
+    let short = format!("{A}Accept: application/vnd.npm.install-v1+json\r\n");
+    for spelling in ["main", "MAIN", GUID, "main"] {
+        for headers in [A, &short] {
+            let path = format!("/contoso/_packaging/{spelling}/npm/registry/left-pad");
+            let reply = scene.get(&path, headers).await;
+            let expected = format!("\"http://gate.test{path}/-/left-pad-1.3.0.tgz\"");
+            assert!(reply.text().contains(&expected), "{spelling}: {}", reply.text());
+        }
+    }
+    assert_eq!(scene.service.asked("/left-pad").len(), 1);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_readme_is_sent_as_it_is() {
+    let text =
+        "https://pkgs.dev.azure.com/contoso/ is where it lives: \"https://pkgs.dev.azure.com/contoso/x\"";
+    let scene = Scene::new(move |seen| match seen.path() {
+        path if path.contains("readme") => answer("200 OK", "Content-Type: text/markdown\r\n", text),
+        _ => json(INDEX),
+    })
+    .await;
+    let path = "/contoso/_apis/packaging/feeds/main/npm/packages/left-pad/versions/1.3.0/readme";
+    for _ in 0..2 {
+        let reply = scene.get(path, A).await;
+        assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/markdown")));
+        assert_eq!(reply.text(), text);
+    }
     scene.end().await;
 }
 

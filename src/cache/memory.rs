@@ -7,7 +7,10 @@ use std::sync::Arc;
 use moka::sync::Cache;
 
 use super::Entry;
-use crate::document::representation::{Encoding, Form, Representation};
+use crate::{
+    document::representation::{Encoding, Form, Representation},
+    route::Format,
+};
 
 /// Memory for entries (a few hundred bytes each), in bytes.
 const ENTRY_MEMORY: u64 = 32 << 20;
@@ -25,6 +28,21 @@ pub struct RepresentationKey {
     pub encoding: Encoding,
     /// The gate's URL as this client knows it; it stands in the body.
     pub base: Arc<str>,
+    /// The spelling of the feed in the document's URLs and the client's own, where they differ.
+    pub respelling: Option<Respelling>,
+    /// How the document is read: the same bytes may have come as another kind.
+    pub format: Format,
+    /// The service's `Content-Type`, where it is kept; else empty.
+    pub content_type: Arc<str>,
+}
+
+/// One spelling of a feed for another: `{org}[/{project}]/_packaging/{feed}[@{view}]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Respelling {
+    /// As in the document.
+    pub from: Arc<str>,
+    /// As the client asked.
+    pub to: Arc<str>,
 }
 
 pub(super) struct Memory {

@@ -26,7 +26,7 @@ pub use entry::{Body, Entry, Origin};
 pub use freshness::{Assessment, Usability, assess};
 pub use generations::{Generation, Generations};
 pub use identities::{Identities, Known};
-pub use memory::RepresentationKey;
+pub use memory::{RepresentationKey, Respelling};
 pub use negative::NegativeCache;
 pub use packages::{Contradiction, PackageEntry, PackageIndex, Source};
 

@@ -21,6 +21,9 @@ pub struct Listen {
     pub threads: usize,
     /// Longest time that stopping waits for requests in progress.
     pub drain_timeout: Duration,
+    /// Largest body of a request, in bytes. The service takes files of 500 MiB (facts §7.3), and npm publishes a
+    /// file in base64 inside of a JSON document: 4/3 of its size, 667 MiB, and the package's metadata beside it.
+    pub max_body: u64,
 }
 
 /// An origin: scheme, host and optional port, without a path.
@@ -148,7 +151,7 @@ text_enum! {
 impl Default for Listen {
     fn default() -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 4873));
-        Self { address, public_url: None, threads: 0, drain_timeout: 30 * SECOND }
+        Self { address, public_url: None, threads: 0, drain_timeout: 30 * SECOND, max_body: 700 << 20 }
     }
 }
 
@@ -160,6 +163,7 @@ impl Listen {
             public_url: keys.optional("public_url", default.public_url),
             threads: keys.count("threads", default.threads, 0..=1024),
             drain_timeout: keys.span("drain_timeout", default.drain_timeout, Duration::ZERO),
+            max_body: keys.size("max_body", default.max_body, 1 << 10),
         };
         keys.finish();
         section

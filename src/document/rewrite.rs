@@ -11,6 +11,7 @@
 //! are signed and must not occur at all, so they only count as leaks.
 
 mod hosts;
+mod spelling;
 mod text;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use memchr::memmem;
 
 use self::{
     hosts::{Found, Mapped},
+    spelling::Respelling,
     text::{Json, Syntax, Xml},
 };
 
@@ -74,6 +76,8 @@ pub struct Rewriter {
     before: String,
     /// What stands after it.
     after: String,
+    /// The spelling of a feed that is written for another.
+    respelling: Option<Respelling>,
 }
 
 /// One URL of the service at the start of a string.
@@ -103,7 +107,15 @@ impl Rewriter {
             }
         };
         check_base(&before, &after)?;
-        Ok(Self { hosts, before, after })
+        Ok(Self { hosts, before, after, respelling: None })
+    }
+
+    /// Writes the spelling `to` of a feed where a URL of the service goes on with `from`, in any case and however
+    /// escaped. Both are `{org}[/{project}]/_packaging/{feed}[@{view}]`, percent-encoded.
+    #[must_use]
+    pub fn respell(mut self, from: &str, to: &str) -> Self {
+        self.respelling = Respelling::new(from, to);
+        self
     }
 
     /// Rewrites a JSON document.
@@ -114,6 +126,17 @@ impl Rewriter {
     /// Rewrites an XML document: attribute values and texts (`href`, `src`, `xml:base`, `<id>`).
     pub fn rewrite_xml(&self, body: &Bytes) -> Rewritten {
         self.rewrite::<Xml>(body)
+    }
+
+    /// The gate's URL for one URL, as it stands in a header; `None` when it is not the service's, or the gate has
+    /// none for it.
+    pub fn rewrite_url(&self, url: &str) -> Option<String> {
+        let Found::Mapped(mapped) = self.hosts.find::<Json>(url.as_bytes(), 0) else { return None };
+        let mut out = Vec::with_capacity(url.len() + self.before.len() + self.after.len());
+        let rest =
+            self.replace::<Json>(url.as_bytes(), &Sighting { start: 0, mapped: Some(mapped) }, &mut out)?;
+        out.extend_from_slice(url.as_bytes().get(rest..)?);
+        String::from_utf8(out).ok()
     }
 
     /// How many strings of a JSON document start with a URL of a pkgs, feeds or blob host of the service
@@ -130,7 +153,7 @@ impl Rewriter {
     fn count_leaks<S: Syntax>(&self, body: &[u8]) -> usize {
         let is_leak = |sighting: &&Sighting| {
             let mut own = Vec::new();
-            let rest = self.replace(body, sighting, &mut own);
+            let rest = self.replace::<S>(body, sighting, &mut own);
             rest.is_none_or(|rest| body[sighting.start..rest] != own[..])
         };
         self.sightings::<S>(body).iter().filter(is_leak).count()
@@ -142,14 +165,15 @@ impl Rewriter {
         if sightings.is_empty() {
             return rewritten;
         }
-        let growth = sightings.len() * (self.before.len() + self.after.len());
+        let path = self.respelling.as_ref().map_or(0, |respelling| respelling.path.len());
+        let growth = sightings.len() * (self.before.len() + self.after.len() + path);
         let mut out = Vec::with_capacity(body.len() + growth);
         let mut kept_from = 0;
         for sighting in &sightings {
             out.extend_from_slice(&body[kept_from..sighting.start]);
             kept_from = sighting.start;
             let written_from = out.len();
-            let Some(rest) = self.replace(body, sighting, &mut out) else {
+            let Some(rest) = self.replace::<S>(body, sighting, &mut out) else {
                 rewritten.leaked += 1;
                 continue;
             };
@@ -165,9 +189,15 @@ impl Rewriter {
 
     /// Writes the gate's prefix for one URL; returns where the rest of the URL begins. `None`, with nothing
     /// written, when the gate has no URL for it.
-    fn replace(&self, body: &[u8], sighting: &Sighting, out: &mut Vec<u8>) -> Option<usize> {
-        let mapped = sighting.mapped.as_ref()?;
-        let org = &body[mapped.org.clone()];
+    fn replace<S: Syntax>(&self, body: &[u8], sighting: &Sighting, out: &mut Vec<u8>) -> Option<usize> {
+        let Mapped { org, rest } = sighting.mapped.clone()?;
+        let respelled = self.respelling.as_ref().and_then(|respelling| {
+            respelling.find::<S>(body, org.clone(), rest).map(|rest| (respelling, rest))
+        });
+        let (org, path, rest) = match respelled {
+            Some((to, rest)) => (to.org.as_bytes(), to.path.as_bytes(), rest),
+            None => (&body[org], &b""[..], rest),
+        };
         let is_label = !org.is_empty() && org.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
         if self.in_host() && !is_label {
             return None;
@@ -179,7 +209,8 @@ impl Rewriter {
         });
         out.extend_from_slice(org);
         out.extend_from_slice(self.after.as_bytes());
-        Some(mapped.rest)
+        out.extend_from_slice(path);
+        Some(rest)
     }
 
     /// Whether the organisation is part of the gate's host name.

@@ -27,7 +27,7 @@ use crate::{
         representation::{Encoding, Form, Representation, Variant, negotiate_encoding},
     },
     ident::NpmName,
-    route::{Derived, DerivedRoute, Document, DocumentRoute, PassthroughRoute, Subject},
+    route::{Derived, DerivedRoute, Document, DocumentRoute, Format, PassthroughRoute, Subject},
     upstream::Refusal,
 };
 
@@ -159,7 +159,15 @@ impl Part {
     fn key(&self, whole: &Representation, encoding: Encoding) -> RepresentationKey {
         let mut hasher = Sha256::new_with_prefix(whole.etag.as_bytes());
         hasher.update(format!("\n{self:?}"));
-        RepresentationKey { digest: hasher.finalize().into(), form: Form::Full, encoding, base: "".into() }
+        RepresentationKey {
+            digest: hasher.finalize().into(),
+            form: Form::Full,
+            encoding,
+            base: "".into(),
+            respelling: None,
+            format: Format::Json,
+            content_type: "".into(),
+        }
     }
 
     /// The body of a 404, in the form that npm shows.

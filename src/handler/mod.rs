@@ -193,6 +193,11 @@ impl Handler {
 
     /// Answers one request. Its feed is identified on the way, as far as the service tells.
     pub async fn answer(&self, request: &mut Request) -> Result<Outcome, HandlerError> {
+        if let Some(allow) = request.route.target.allow()
+            && !allow.split(", ").any(|method| method == request.method.as_str())
+        {
+            return Err(HandlerError::Method { method: request.method.to_string(), allow });
+        }
         let reads = matches!(request.method, Method::GET | Method::HEAD);
         if reads && let Target::Derived(DerivedRoute { derived: Derived::Ping, .. }) = request.route.target {
             return Ok(Outcome::Reply(derived::pong()));

@@ -1,4 +1,5 @@
-//! From a stored document to what is sent: URLs rewritten, abbreviated where asked, compressed, tagged.
+//! From a stored document to what is sent: URLs rewritten, abbreviated where asked, compressed, tagged. Text for people
+//! (a readme) is sent as it is: what looks like a URL there is the author's.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::{
     document::{INLINE, form},
 };
 use crate::{
-    cache::{Entry, Landing, RepresentationKey},
+    cache::{Entry, Landing, RepresentationKey, Respelling},
     document::{
         DocumentError,
         packument::abbreviate,
@@ -57,14 +58,19 @@ impl Handler {
             form: form(route.class(), &request.headers),
             encoding: negotiate_encoding(accepted),
             base: base_text(&request.base).into(),
+            respelling: respelling(route, &entry.origin.spelling),
+            format: route.document.format(),
+            content_type: entry.origin.content_type.as_str().into(),
         };
         if let Some(ready) = self.parts.documents.representation(&key) {
             return Some(ready);
         }
-        let rewriter = Rewriter::new(Arc::clone(&self.parts.hosts), &request.base).ok()?;
-        let flight = format!("{key:?}");
-        let (handler, entry, format) = (self.clone(), Arc::clone(entry), route.document.format());
-        let work = || async move { Landing::now(handler.building(key, entry, body, rewriter, format).await) };
+        let mut rewriter = Rewriter::new(Arc::clone(&self.parts.hosts), &request.base).ok()?;
+        if let Some(Respelling { from, to }) = &key.respelling {
+            rewriter = rewriter.respell(from, to);
+        }
+        let (flight, handler, entry) = (format!("{key:?}"), self.clone(), Arc::clone(entry));
+        let work = || async move { Landing::now(handler.building(key, entry, body, rewriter).await) };
         self.builds.run(&flight, work).await.0.flatten()
     }
 
@@ -74,16 +80,15 @@ impl Handler {
         entry: Arc<Entry>,
         body: Option<Bytes>,
         rewriter: Rewriter,
-        format: Format,
     ) -> Option<Arc<Representation>> {
         let _room = self.room(entry.length).await;
         let body = match body {
             Some(body) => body,
             None => self.parts.documents.body(&entry).await?,
         };
-        let content_type = HeaderValue::from_str(&entry.origin.content_type).ok();
-        let content_type = content_type.filter(|kind| !kind.is_empty());
-        let order = Order { body, rewriter, form: key.form, encoding: key.encoding, format, content_type };
+        let content_type = HeaderValue::from_str(&key.content_type).ok().filter(|kind| !kind.is_empty());
+        let RepresentationKey { form, encoding, format, .. } = key;
+        let order = Order { body, rewriter, form, encoding, format, content_type };
         let built = off_thread_if_large(order.body.len(), move || build(&order)).await?;
         if built.leaked > 0 {
             self.parts.metrics.leaked(built.leaked as u64);
@@ -158,8 +163,67 @@ fn content_type(format: Format, form: Form) -> HeaderValue {
     })
 }
 
+/// The client's spelling of the feed for the one that a document was fetched with, of which its URLs tell.
+fn respelling(route: &DocumentRoute, from: &str) -> Option<Respelling> {
+    if from.is_empty() {
+        return None;
+    }
+    let to = format!("{}{}", route.feed.org, route.feed_path());
+    (from != to).then(|| Respelling { from: from.into(), to: to.into() })
+}
+
 fn base_text(base: &PublicBase) -> &str {
     match base {
         PublicBase::Path { origin } | PublicBase::Subdomain { origin } => origin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::{Order, build};
+    use crate::{
+        document::{
+            representation::{Encoding, Form},
+            rewrite::{PublicBase, Rewriter, ServiceHosts},
+        },
+        route::Format,
+    };
+
+    fn built(format: Format, kept: Option<&'static str>, body: &'static str) -> (String, String, usize) {
+        let hosts = Arc::new(ServiceHosts::new::<&str>(&[]).unwrap());
+        let base = PublicBase::Path { origin: "http://gate".to_owned() };
+        let order = Order {
+            body: Bytes::from_static(body.as_bytes()),
+            rewriter: Rewriter::new(hosts, &base).unwrap(),
+            form: Form::Full,
+            encoding: Encoding::Identity,
+            format,
+            content_type: kept.map(http::HeaderValue::from_static),
+        };
+        let built = build(&order);
+        let representation = built.representation;
+        let body = String::from_utf8(representation.body.to_vec()).unwrap();
+        (representation.content_type.to_str().unwrap().to_owned(), body, built.leaked)
+    }
+
+    #[test]
+    fn json_and_xml_are_rewritten_and_text_never() {
+        let (json, xml) = (r#"["https://pkgs.dev.azure.com/o"]"#, "<a>https://pkgs.dev.azure.com/o</a>");
+        let rows = [
+            (Format::Json, None, json, "application/json; charset=utf-8", r#"["http://gate/o"]"#),
+            (Format::Xml, None, xml, "application/xml; charset=utf-8", "<a>http://gate/o</a>"),
+            (Format::Xml, Some("application/atom+xml"), xml, "application/atom+xml", "<a>http://gate/o</a>"),
+            (Format::Text, None, json, "text/plain; charset=utf-8", json),
+            (Format::Text, Some("application/json"), json, "application/json", json),
+            (Format::Text, Some("text/xml"), xml, "text/xml", xml),
+        ];
+        for (format, kept, body, kind, expected) in rows {
+            let expected = (kind.to_owned(), expected.to_owned(), 0);
+            assert_eq!(built(format, kept, body), expected, "{format:?} {kept:?}");
+        }
     }
 }

@@ -3,11 +3,13 @@
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use super::metrics::InFlight;
+use super::{metrics::InFlight, passage::Collected, progress::Progress};
 use crate::{
     access::CallerId,
+    document::rewrite::Rewriter,
     handler::{CacheStatus, Forward, RouteClass},
     throttle::Permit,
+    upstream::Refusal,
 };
 
 /// One request's state.
@@ -32,7 +34,7 @@ pub struct RequestContext {
     pub status: Option<StatusCode>,
     /// Code of the error, when the gate made one.
     pub error: Option<&'static str>,
-    /// Whether a failure of the forwarded request was answered, and not only broken off.
+    /// Whether the client has its whole answer although the request failed.
     pub answered: bool,
     /// Body bytes sent.
     pub sent: u64,
@@ -43,13 +45,27 @@ pub struct RequestContext {
     _in_flight: InFlight,
 }
 
-/// A request that Pingora forwards, and the permit it holds.
+/// A request that Pingora forwards.
 pub struct Forwarding {
     /// Where to.
     pub forward: Forward,
+    /// Turns URLs of the service in the answer into the gate's.
+    pub rewriter: Rewriter,
     /// Held until the request is over.
     pub permit: Option<Permit>,
+    /// How far it came.
+    pub progress: Progress,
+    /// Bytes of its body that were sent on.
+    pub sent_on: u64,
+    /// The answer's body, when it is rewritten.
+    pub body: Option<Collected>,
+    /// Whether the service refused it, and the client has the whole answer.
+    pub is_refused: bool,
+    /// What the client is told instead of the service's answer.
+    pub refusal: Option<Refusal>,
 }
+
+// === impl RequestContext ===
 
 impl RequestContext {
     /// A request that starts now.
@@ -69,6 +85,24 @@ impl RequestContext {
             sent: 0,
             forward: None,
             _in_flight: in_flight,
+        }
+    }
+}
+
+// === impl Forwarding ===
+
+impl Forwarding {
+    /// A request of which nothing was sent yet.
+    pub fn new(forward: Forward, rewriter: Rewriter) -> Self {
+        Self {
+            forward,
+            rewriter,
+            permit: None,
+            progress: Progress::default(),
+            sent_on: 0,
+            body: None,
+            is_refused: false,
+            refusal: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::framing::FramingError;
+use super::framing::{self, FramingError};
 use crate::{
     handler::{CacheStatus, HandlerError, Reply, ReplyBody},
     route::RouteError,
@@ -51,7 +51,8 @@ pub fn of_route(error: &RouteError, id: &str) -> ErrorReply {
 /// The answer to a request whose framing is refused; the connection must not be used again.
 pub fn of_framing(error: FramingError, id: &str) -> ErrorReply {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST);
-    let mut answer = problem(status, "framing", error.rule, id);
+    let code = if error == framing::TOO_LARGE { "too_large" } else { "framing" };
+    let mut answer = problem(status, code, error.rule, id);
     if status == StatusCode::METHOD_NOT_ALLOWED {
         answer
             .reply
@@ -103,7 +104,7 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
             problem(StatusCode::GATEWAY_TIMEOUT, "only_if_cached", text, id)
         }
         HandlerError::TooLarge { .. } => {
-            problem(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &error.to_string(), id)
+            problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &error.to_string(), id)
         }
         HandlerError::Body(_) => problem(StatusCode::BAD_REQUEST, "body", &error.to_string(), id),
         HandlerError::NoAudit { missing, .. } => {
@@ -177,7 +178,7 @@ mod tests {
         check(&HandlerError::Timeout(detail()), 504, "upstream_timeout");
         check(&HandlerError::Integrity(detail()), 502, "integrity");
         check(&HandlerError::OnlyIfCached, 504, "only_if_cached");
-        check(&HandlerError::TooLarge { limit: 5 }, 413, "body_too_large");
+        check(&HandlerError::TooLarge { limit: 5 }, 413, "too_large");
         check(&HandlerError::Body("is not JSON".to_owned()), 400, "body");
         check(&HandlerError::NoAudit { missing: true, reason: detail() }, 404, "audit_unavailable");
         check(&HandlerError::NoAudit { missing: false, reason: detail() }, 502, "audit_unavailable");

@@ -1,8 +1,11 @@
-//! Writes on their way to the service: Pingora streams the body, we rebuild the head from parsed parts.
+//! Requests that Pingora forwards itself: writes and `OPTIONS`. Both bodies stream; the heads are rebuilt.
+//!
+//! Of the request, what a package client sends goes on; of the answer, what a package client reads. A URL of the
+//! service in the answer becomes the gate's or goes: in `Location` here, in the body by [`super::passage`].
 
 use std::sync::Arc;
 
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
@@ -10,16 +13,19 @@ use pingora::{
 };
 
 use super::{
-    context::RequestContext,
+    context::{Forwarding, RequestContext},
     error_reply::{self, ErrorReply},
+    framing::TOO_LARGE,
+    passage::{Collected, Plan, Unchanged},
 };
 use crate::{
-    handler::{CacheStatus, Handler, HandlerError},
+    handler::{CacheStatus, HandlerError},
     throttle::{Class, Throttle},
-    upstream::Dialer,
+    upstream::{Dialer, Refusal},
 };
 
-/// Request headers that go on to the service; the service answers 400 to some of what browsers add.
+/// Request headers that go on to the service; the service answers 400 to some of what browsers add. Without
+/// `Accept-Encoding` its answers come as they are, and can be rewritten.
 const SENT: [HeaderName; 13] = [
     header::ACCEPT,
     header::AUTHORIZATION,
@@ -35,20 +41,38 @@ const SENT: [HeaderName; 13] = [
     HeaderName::from_static("npm-session"),
     HeaderName::from_static("npm-auth-type"),
 ];
-/// Response headers about the caller, the service's edge or one connection; they stop here (facts §8).
-const DROPPED: [HeaderName; 9] = [
-    header::SET_COOKIE,
-    header::STRICT_TRANSPORT_SECURITY,
-    HeaderName::from_static("x-vss-userdata"),
-    HeaderName::from_static("p3p"),
-    HeaderName::from_static("x-frame-options"),
-    HeaderName::from_static("request-context"),
-    HeaderName::from_static("x-cache"),
-    HeaderName::from_static("x-msedge-ref"),
-    HeaderName::from_static("x-packaging-migration"),
+/// Response headers that go on to the client. The others are about the service's edge (`X-MSEdge-Ref`, `X-Cache`), its
+/// pages (`P3P`, `X-Frame-Options`), the person behind the credential (`X-VSS-UserData`, `Set-Cookie`) or one
+/// connection (facts §8); some hold URLs of the service.
+const SHOWN: [HeaderName; 25] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONTENT_ENCODING,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_LANGUAGE,
+    header::CACHE_CONTROL,
+    header::PRAGMA,
+    header::EXPIRES,
+    header::VARY,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    header::ALLOW,
+    header::WWW_AUTHENTICATE,
+    HeaderName::from_static("x-vss-resourcetenant"),
+    HeaderName::from_static("x-vss-authorizationendpoint"),
+    HeaderName::from_static("activityid"),
+    HeaderName::from_static("x-vss-e2eid"),
+    HeaderName::from_static("x-tfs-session"),
+    HeaderName::from_static("x-tfs-serviceerror"),
+    HeaderName::from_static("x-ms-continuationtoken"),
+    HeaderName::from_static("x-nuget-warning"),
+    HeaderName::from_static("npm-notice"),
 ];
 
-/// Sends writes on.
+/// Sends requests on.
 pub struct Forwarder {
     /// Finds the service's hosts.
     pub dialer: Dialer,
@@ -79,8 +103,7 @@ impl Forwarder {
     }
 
     /// Rebuilds the request's head.
-    pub fn request(&self, upstream: &mut RequestHeader, context: &RequestContext) -> Result<()> {
-        let Some(forwarding) = &context.forward else { return Ok(()) };
+    pub fn request(&self, upstream: &mut RequestHeader, forwarding: &Forwarding) -> Result<()> {
         let forward = &forwarding.forward;
         let internal = |error| Error::because(ErrorType::InternalError, "forwarded request", error);
         let (authority, path) =
@@ -97,31 +120,80 @@ impl Forwarder {
         Ok(())
     }
 
-    /// Cleans the response's head, and tells the handlers of a write that may have changed something.
-    pub async fn response(
+    /// What is shown instead of an answer that is a sign-in page, or leads to one (facts §6).
+    pub fn sign_in(&self, response: &ResponseHeader, forwarding: &Forwarding) -> Option<Refusal> {
+        let forward = &forwarding.forward;
+        let location = response.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let leads_to_one = response.status.is_redirection()
+            && location
+                .is_some_and(|location| self.dialer.is_sign_in(forward.service, &forward.org, location));
+        let is_one = response.status == StatusCode::NON_AUTHORITATIVE_INFORMATION;
+        (is_one || leads_to_one).then(|| Refusal::sign_in(&response.headers))
+    }
+
+    /// Rebuilds the response's head for the client, and says why its body is not rewritten although it may have to
+    /// be.
+    pub fn response(
         &self,
         response: &mut ResponseHeader,
-        context: &RequestContext,
-        handler: &Handler,
-    ) -> Result<()> {
-        for name in DROPPED {
-            response.remove_header(&name);
-        }
-        response.insert_header("X-Request-Id", context.id.as_str())?;
-        if let Some(value) = CacheStatus::Method.header() {
-            response.insert_header("Cache-Status", value)?;
-        }
-        if let Some(forwarding) = &context.forward
-            && response.status.is_success()
+        forwarding: &mut Forwarding,
+        id: &str,
+    ) -> Result<Option<Unchanged>> {
+        keep(response, &SHOWN);
+        if let Some(location) = response.remove_header(&header::LOCATION)
+            && let Some(location) = self.location(&location, forwarding)
         {
-            handler.written(&forwarding.forward).await;
+            response.insert_header(header::LOCATION, location)?;
         }
-        Ok(())
+        response.insert_header("X-Request-Id", id)?;
+        if let (Some(status), Some(x_cache)) = (CacheStatus::Method.header(), CacheStatus::Method.x_cache()) {
+            response.insert_header("Cache-Status", status)?;
+            response.insert_header("X-Cache", x_cache)?;
+        }
+        match Plan::of(response.status, &response.headers) {
+            Plan::Pass => Ok(None),
+            Plan::PassUnchanged(reason) => Ok(Some(reason)),
+            Plan::Rewrite(language) => {
+                forwarding.body = Some(Collected::new(language));
+                response.remove_header(&header::CONTENT_LENGTH);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The client's `Location`: the gate's URL for one of the service, and none for any other (a signed URL, a
+    /// sign-in page). What is relative to the request's own URL is so on the gate too.
+    fn location(&self, location: &HeaderValue, forwarding: &Forwarding) -> Option<String> {
+        let (location, forward) = (location.to_str().ok()?, &forwarding.forward);
+        let start = location.split(['/', '?', '#']).next().unwrap_or_default();
+        let absolute = if location.starts_with("//") {
+            format!("https:{location}")
+        } else if location.starts_with('/') {
+            let (authority, _) = self.dialer.request_line(forward.service, &forward.org, "").ok()?;
+            format!("https://{authority}{location}")
+        } else if start.contains(':') {
+            location.to_owned()
+        } else {
+            return Some(location.to_owned());
+        };
+        forwarding.rewriter.rewrite_url(&absolute)
     }
 }
 
-/// The answer to a forwarded request that got none.
-pub fn failure(error: &Error, id: &str) -> Option<ErrorReply> {
+/// An interim answer (RFC 9110 §15.2) goes on without a word.
+pub fn interim(response: &mut ResponseHeader) {
+    keep(response, &[]);
+}
+
+/// The answer to a forwarded request that got none, or one that is not shown.
+pub fn failure(error: &Error, context: &RequestContext) -> Option<ErrorReply> {
+    let refusal = context.forward.as_ref().and_then(|forwarding| forwarding.refusal.clone());
+    if let Some(refusal) = refusal {
+        return Some(error_reply::of_handler(&HandlerError::Refused(Arc::new(refusal)), &context.id));
+    }
+    if *error.etype() == ErrorType::HTTPStatus(413) {
+        return Some(error_reply::of_framing(TOO_LARGE, &context.id));
+    }
     let text = error.to_string();
     let error = match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(503), _) => HandlerError::Throttled(std::time::Duration::ZERO),
@@ -133,5 +205,12 @@ pub fn failure(error: &Error, id: &str) -> Option<ErrorReply> {
         (_, ErrorSource::Downstream) => return None,
         (_, ErrorSource::Internal | ErrorSource::Unset) => HandlerError::Internal(text),
     };
-    Some(error_reply::of_handler(&error, id))
+    Some(error_reply::of_handler(&error, &context.id))
+}
+
+fn keep(response: &mut ResponseHeader, names: &[HeaderName]) {
+    let others: Vec<_> = response.headers.keys().filter(|name| !names.contains(name)).cloned().collect();
+    for name in others {
+        response.remove_header(&name);
+    }
 }

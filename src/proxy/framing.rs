@@ -1,7 +1,11 @@
 //! Requests whose framing two parsers could read in two ways are refused before anything else (RFC 9112 §6.3,
-//! §11.2), as are the methods and upgrades that a package gate has no use for.
+//! §11.2), as are the methods and upgrades that a package gate has no use for, and bodies that are too large.
 
 use http::{HeaderMap, Method, header};
+
+/// The refusal of a body that is announced as too large, or turns out to be (RFC 9110 §15.5.14).
+pub const TOO_LARGE: FramingError =
+    FramingError { status: 413, rule: "the body is larger than this gate takes (listen.max_body)" };
 
 /// Why a request is refused for its framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +16,9 @@ pub struct FramingError {
     pub rule: &'static str,
 }
 
-/// Checks a request's method and framing headers.
-pub fn check(method: &Method, headers: &HeaderMap, http1: bool) -> Result<(), FramingError> {
+/// Checks a request's method and framing headers, and the length of its body if it has one of at most `max_body`
+/// bytes.
+pub fn check(method: &Method, headers: &HeaderMap, http1: bool, max_body: u64) -> Result<(), FramingError> {
     let refuse = |status, rule| Err(FramingError { status, rule });
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return refuse(405, "CONNECT and TRACE are not for this gate");
@@ -34,13 +39,15 @@ pub fn check(method: &Method, headers: &HeaderMap, http1: bool) -> Result<(), Fr
     }
     let digits =
         |value: &http::HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
-    if headers.get(header::CONTENT_LENGTH).is_some_and(|value| !digits(value)) {
+    let length = headers.get(header::CONTENT_LENGTH);
+    if length.is_some_and(|value| !digits(value)) {
         return refuse(400, "Content-Length is not a number");
     }
     if http1 && headers.get_all(header::HOST).iter().count() > 1 {
         return refuse(400, "more than one Host");
     }
-    Ok(())
+    let length = length.and_then(|value| value.to_str().ok()).unwrap_or("0");
+    if length.parse().is_ok_and(|length: u64| length <= max_body) { Ok(()) } else { Err(TOO_LARGE) }
 }
 
 #[cfg(test)]
@@ -53,7 +60,7 @@ mod tests {
         for (name, value) in rows {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        check(method, &headers, true).err().map(|error| error.status)
+        check(method, &headers, true, 1000).err().map(|error| error.status)
     }
 
     #[test]
@@ -81,5 +88,15 @@ mod tests {
         assert_eq!(status(&Method::GET, &[("host", "gate")]), None);
         assert_eq!(status(&Method::PUT, &[("content-length", "12")]), None);
         assert_eq!(status(&Method::PUT, &[("transfer-encoding", "chunked")]), None);
+    }
+
+    #[test]
+    fn a_body_is_too_large_above_the_limit() {
+        let rows = [("0", None), ("1000", None), ("0001000", None), ("1001", Some(413))];
+        for (length, expected) in rows {
+            assert_eq!(status(&Method::PUT, &[("content-length", length)]), expected, "{length}");
+        }
+        let beyond_any_number = "99999999999999999999999999";
+        assert_eq!(status(&Method::GET, &[("content-length", beyond_any_number)]), Some(413));
     }
 }

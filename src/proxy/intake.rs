@@ -20,6 +20,8 @@ pub struct Intake {
     pub public_url: Option<PublicUrl>,
     /// Time of day.
     pub clock: Clock,
+    /// Largest body that is taken, in bytes.
+    pub max_body: u64,
 }
 
 /// The head of a request, as Pingora read it.
@@ -52,7 +54,7 @@ pub enum IntakeError {
 impl Intake {
     /// Understands a request, or says why not.
     pub fn read(&self, head: Head<'_>) -> Result<Request, IntakeError> {
-        framing::check(head.method, head.headers, head.http1).map_err(IntakeError::Framing)?;
+        framing::check(head.method, head.headers, head.http1, self.max_body).map_err(IntakeError::Framing)?;
         let host = host(head)?;
         let target = std::str::from_utf8(head.raw_path)
             .map_err(|_| RouteError::Encoding(lossy(head.raw_path), "it is not UTF-8"))

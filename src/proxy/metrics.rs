@@ -3,7 +3,7 @@
 use http::StatusCode;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 
-use super::context::RequestContext;
+use super::{context::RequestContext, passage::Unchanged};
 
 /// Buckets of request durations in seconds: a memory hit takes well under a millisecond, the slowest
 /// documented packument 32 s (facts §3.1).
@@ -16,6 +16,7 @@ pub struct EdgeMetrics {
     duration: HistogramVec,
     sent: IntCounterVec,
     in_flight: IntGauge,
+    unchanged: IntCounterVec,
 }
 
 /// A request being answered, counted until this is dropped: also when its task panics or is cut off.
@@ -47,11 +48,22 @@ impl EdgeMetrics {
             &["class", "source"],
         )?;
         let in_flight = IntGauge::new("feedgate_requests_in_flight", "Requests being answered")?;
+        let unchanged = IntCounterVec::new(
+            Opts::new(
+                "feedgate_unrewritten_answers_total",
+                "Forwarded answers that may hold URLs of the service, by why they were not rewritten",
+            ),
+            &["reason"],
+        )?;
+        for reason in Unchanged::LABELS {
+            unchanged.with_label_values(&[reason]).inc_by(0);
+        }
+        registry.register(Box::new(unchanged.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(sent.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
-        Ok(Self { requests, duration, sent, in_flight })
+        Ok(Self { requests, duration, sent, in_flight, unchanged })
     }
 
     /// Requests being answered.
@@ -63,6 +75,11 @@ impl EdgeMetrics {
     pub fn begin(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
+    }
+
+    /// A forwarded answer that may hold URLs of the service went on as it is.
+    pub fn unchanged(&self, reason: Unchanged) {
+        self.unchanged.with_label_values(&[reason.as_str()]).inc();
     }
 
     /// A request ended. Its status is `none` when the connection broke before a head was sent.

@@ -1,7 +1,7 @@
 //! The Pingora edge: phases of one request, each a few lines that call inward.
 //!
-//! `request_filter` answers everything that `handler` answers. Only writes take Pingora's proxied path: their
-//! bodies stream through, and nothing of them is kept. pingora-cache is not used: see the README.
+//! `request_filter` answers everything that `handler` answers. Only writes and `OPTIONS` take Pingora's proxied path:
+//! their bodies stream through, and nothing of them is kept. pingora-cache is not used: see the README.
 
 mod access_log;
 mod context;
@@ -10,6 +10,8 @@ mod forward;
 mod framing;
 mod intake;
 mod metrics;
+mod passage;
+mod progress;
 pub mod range;
 mod reply;
 mod upload;
@@ -17,6 +19,7 @@ mod upload;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::{HeaderMap, Version, header};
 use pingora::{
     Error, ErrorType, Result,
@@ -30,14 +33,20 @@ pub use forward::Forwarder;
 pub use intake::Intake;
 pub use metrics::EdgeMetrics;
 
-use crate::handler::{CacheStatus, Handler, Outcome, RouteClass};
+use crate::{
+    document::rewrite::Rewriter,
+    handler::{CacheStatus, Handler, HandlerError, Outcome, Reply, RouteClass},
+};
 use context::Forwarding;
 use error_reply::ErrorReply;
 use intake::{Head, IntakeError};
+use passage::Unchanged;
 use reply::{Asked, send};
 
 /// How long a client may go on sending after its answer.
 const LINGER: Duration = Duration::from_secs(10);
+/// How long a client that has its answer may pause in sending a body that nobody wants.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The edge of the gate.
 pub struct Edge {
@@ -54,12 +63,13 @@ pub struct Edge {
 // === impl Edge ===
 
 impl Edge {
+    /// The answer; none when the request is to be forwarded.
     async fn answer(
         &self,
         session: &mut Session,
         head: &RequestHeader,
         context: &mut RequestContext,
-    ) -> std::result::Result<Outcome, ErrorReply> {
+    ) -> std::result::Result<Option<Reply>, ErrorReply> {
         let parts = Head {
             method: &head.method,
             uri: &head.uri,
@@ -84,29 +94,43 @@ impl Edge {
         };
         // With the feed's identity, as far as it is known now.
         context.key = access_log::key_of(&request.route);
-        answer.map_err(|error| {
-            access_log::failure(&error, context);
-            error_reply::of_handler(&error, &context.id)
-        })
+        match answer {
+            Ok(Outcome::Reply(reply)) => Ok(Some(reply)),
+            Ok(Outcome::Body { .. }) => {
+                let error = HandlerError::Internal("asked for a body twice".to_owned());
+                Err(error_reply::of_handler(&error, &context.id))
+            }
+            Ok(Outcome::Forward(forward)) => {
+                let rewriter = Rewriter::new(Arc::clone(&self.handler.parts().hosts), &request.base);
+                let rewriter = rewriter.map_err(|_| error_reply::of_host(&context.id))?;
+                context.cache = CacheStatus::Method;
+                context.forward = Some(Forwarding::new(forward, rewriter));
+                Ok(None)
+            }
+            Err(error) => {
+                access_log::failure(&error, context);
+                Err(error_reply::of_handler(&error, &context.id))
+            }
+        }
     }
 
     async fn reply(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
         let head = session.req_header().clone();
         context.method = head.method.clone();
-        let answer = self.answer(session, &head, context).await;
-        let reply = match answer {
-            Ok(Outcome::Forward(forward)) => {
-                context.cache = CacheStatus::Method;
-                context.forward = Some(Forwarding { forward, permit: None });
+        let reply = match self.answer(session, &head, context).await {
+            Ok(Some(reply)) => reply,
+            Ok(None) => {
+                let downstream = session.as_downstream_mut();
+                // RFC 9110 §15.2: interim answers are for those who expect one.
+                downstream.set_ignore_info_resp(true);
+                // Who has sent a whole request and closed its half may still read; if not, what became of the write
+                // is known at least.
+                downstream.set_abort_on_close(false);
                 return Ok(false);
-            }
-            Ok(Outcome::Reply(reply)) => reply,
-            Ok(Outcome::Body { .. }) => {
-                return Err(Error::explain(ErrorType::InternalError, "asked for a body twice"));
             }
             Err(error) => {
                 context.error = Some(error.code);
-                if matches!(error.code, "framing" | "host" | "body_too_large" | "body") {
+                if matches!(error.code, "framing" | "host" | "too_large" | "body") {
                     session.set_keepalive(None);
                 }
                 error.reply
@@ -114,6 +138,20 @@ impl Edge {
         };
         let asked = Asked { method: &head.method, headers: &head.headers };
         send(session, context, asked, reply).await.map(|()| true)
+    }
+
+    /// Tells the handlers of a forwarded request of which no answer will come.
+    async fn give_up(&self, context: &mut RequestContext) {
+        if let Some(forwarding) = &mut context.forward
+            && forwarding.progress.end()
+        {
+            self.handler.written(&forwarding.forward).await;
+        }
+    }
+
+    fn count(&self, unchanged: Unchanged, context: &RequestContext) {
+        self.metrics.unchanged(unchanged);
+        tracing::warn!(id = context.id, key = context.key, ?unchanged, "an answer was not rewritten");
     }
 }
 
@@ -138,21 +176,141 @@ impl ProxyHttp for Edge {
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         upstream: &mut RequestHeader,
         context: &mut Self::CTX,
     ) -> Result<()> {
-        self.forwarder.request(upstream, context)
+        let Some(forwarding) = &mut context.forward else { return Ok(()) };
+        self.forwarder.request(upstream, forwarding)?;
+        if session.req_header().version < Version::HTTP_11 {
+            // RFC 9110 §10.1.1: not understood there, so not meant.
+            upstream.remove_header(&header::EXPECT);
+        }
+        forwarding.sent_on = 0;
+        forwarding.progress.send();
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        context: &mut Self::CTX,
+    ) -> Result<()> {
+        let Some(forwarding) = &mut context.forward else { return Ok(()) };
+        if forwarding.is_refused {
+            // What comes now is read without the service, and without its permit.
+            return Err(Error::explain(ErrorType::InternalError, "the rest of a refused body").into_down());
+        }
+        forwarding.sent_on += body.as_ref().map_or(0, |body| body.len() as u64);
+        if forwarding.sent_on > self.intake.max_body {
+            return Err(Error::explain(ErrorType::HTTPStatus(413), "the body became too large"));
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Self::CTX,
+    ) -> Result<()> {
+        let Some(forwarding) = &mut context.forward else { return Ok(()) };
+        let interim = response.status.is_informational();
+        // An answer before the end of the request's body costs the connection; an interim one is no answer.
+        session.as_downstream_mut().set_close_on_response_before_downstream_finish(!interim);
+        if interim {
+            forward::interim(response);
+            return Ok(());
+        }
+        forwarding.refusal = self.forwarder.sign_in(response, forwarding);
+        let refused = forwarding.refusal.is_some() || response.status.is_client_error();
+        if forwarding.progress.answer(refused) {
+            self.handler.written(&forwarding.forward).await;
+        }
+        if forwarding.refusal.is_some() {
+            return Err(Error::explain(ErrorType::HTTPStatus(401), "a sign-in page"));
+        }
+        if let Some(unchanged) = self.forwarder.response(response, forwarding, &context.id)? {
+            self.count(unchanged, context);
+        }
+        Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        context: &mut Self::CTX,
+    ) -> Result<Option<Duration>> {
+        let Some(forwarding) = &mut context.forward else { return Ok(None) };
+        forwarding.is_refused = end && context.status.is_some_and(|status| !status.is_success());
+        let Some(collected) = &mut forwarding.body else { return Ok(None) };
+        *body = collected.pass(&forwarding.rewriter, body.take(), end);
+        if !end {
+            return Ok(None);
+        }
+        let (leaked, too_large) = (collected.leaked, collected.is_too_large());
+        if leaked > 0 {
+            self.handler.parts().metrics.leaked(leaked as u64);
+            tracing::error!(
+                id = context.id,
+                key = context.key,
+                leaked,
+                "an answer still has URLs of the service"
+            );
+        }
+        if too_large {
+            self.count(Unchanged::Size, context);
+        }
+        Ok(None)
     }
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Self::CTX,
     ) -> Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
         context.status = Some(response.status);
-        self.forwarder.response(response, context, &self.handler).await
+        if !response.status.is_success() && !session.as_downstream_mut().is_body_done() {
+            // The service did not want the rest of the body, and a client that waits will not send it.
+            session.as_downstream_mut().set_read_timeout(Some(PAUSE));
+            let bodiless = response.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+            if let Some(forwarding) = &mut context.forward {
+                forwarding.is_refused = bodiless;
+            }
+        }
+        let old = session.req_header().version < Version::HTTP_11;
+        if old && response.remove_header(&header::TRANSFER_ENCODING).is_some() {
+            // Chunks are not known there (RFC 9112 §6.1): the connection's end is the body's.
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        context: &mut Self::CTX,
+        reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        let unanswered = context.forward.as_ref().is_some_and(|forwarding| forwarding.progress.is_open());
+        let repeatable = context.method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        if unanswered && repeatable {
+            error.retry.decide_reuse(reused);
+        } else {
+            error.set_retry(false);
+        }
+        error
     }
 
     async fn fail_to_proxy(
@@ -161,9 +319,13 @@ impl ProxyHttp for Edge {
         error: &Error,
         context: &mut Self::CTX,
     ) -> FailToProxy {
-        context.error.get_or_insert("broken");
-        let untouched = session.response_written().is_none();
-        if untouched && let Some(failure) = forward::failure(error, &context.id) {
+        self.give_up(context).await;
+        context.answered = context.forward.as_ref().is_some_and(|forwarding| forwarding.is_refused);
+        if !context.answered {
+            context.error.get_or_insert("broken");
+        }
+        let untouched = session.response_written().is_none_or(|head| head.status.is_informational());
+        if untouched && let Some(failure) = forward::failure(error, context) {
             context.error = Some(failure.code);
             let method = context.method.clone();
             let asked = Asked { method: &method, headers: &HeaderMap::new() };
@@ -183,6 +345,7 @@ impl ProxyHttp for Edge {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Self::CTX) {
+        self.give_up(context).await;
         if context.forward.is_some() {
             context.sent = session.body_bytes_sent() as u64;
         }
@@ -201,7 +364,7 @@ impl ProxyHttp for Edge {
 async fn linger(session: &mut Session) {
     let waits = session.req_header().headers.contains_key(header::EXPECT);
     let downstream = session.as_downstream_mut();
-    if waits || downstream.finish_body().await.is_err() {
+    if downstream.finish_body().await.is_err() || waits {
         return;
     }
     // A client that is slower, or gone, loses its connection.

@@ -91,7 +91,9 @@ impl Target {
 
 impl Rest {
     fn ask_for(&mut self, version: &str) {
-        if self.api_version.is_some() || query::parameters(&self.query).iter().any(|one| is_version(one)) {
+        let is_named =
+            self.api_version.is_some() || query::parameters(&self.query).iter().any(|one| is_version(one));
+        if is_named || version.contains(char::is_control) {
             return;
         }
         if is_plain(version) {
@@ -166,6 +168,7 @@ mod tests {
             ("?api-version=", &json("api-version=7.1"), "1.0.0?api-version="),
             ("", &json("api-version=7 1&x#é"), "1.0.0?api-version=7%201%26x%23%C3%A9"),
             ("?a", &json("api-version="), "1.0.0?a&api-version="),
+            ("", &json("api-version=7\t.1"), "1.0.0"),
             ("", &json("api-version=7.1;noArrayWrap=true"), "passed 1.0.0?api-version=7.1"),
             ("?a=1", &json("noArrayWrap=true"), "passed 1.0.0?a=1"),
         ];

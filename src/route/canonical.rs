@@ -13,7 +13,7 @@ use super::{
 use crate::ident::{FeedRef, Name};
 
 /// What is escaped in a path segment: all but what `encodeURIComponent` leaves alone.
-pub(super) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
@@ -335,6 +335,11 @@ fn feed_path(feed: &FeedRef) -> String {
 /// `[/{project}]/_apis/packaging/feeds/{feed}[@{view}]`.
 fn rest_feed_path(feed: &FeedRef) -> String {
     feed_path(feed).replacen("/_packaging/", "/_apis/packaging/feeds/", 1)
+}
+
+/// A view in a REST path: lower case, since the service compares names without it (facts §2).
+pub(super) fn view_segment(view: &Name) -> String {
+    utf8_percent_encode(view.folded(), SEGMENT).to_string()
 }
 
 /// A segment of a REST path, or a scoped npm name, which is two.

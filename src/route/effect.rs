@@ -3,6 +3,9 @@
 //! Where a path is not known well enough, more is dropped: a package named by a GUID may be any of its feed, an
 //! unknown route may change all of it.
 
+#[cfg(test)]
+mod tests;
+
 use http::Method;
 
 use super::{

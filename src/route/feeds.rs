@@ -4,11 +4,9 @@
 //! which differ by caller, permissions, retention, the recycle bin, badges, and the changes that tell how fresh
 //! the documents are.
 
-use percent_encoding::utf8_percent_encode;
-
 use super::{
     Document, Format, Rest, Subject, api_version,
-    canonical::SEGMENT,
+    canonical::view_segment,
     place::{Found, Place, Reading, Tree, Unread},
     value::required_guid,
 };
@@ -37,7 +35,7 @@ pub(super) fn recognise(place: &Place<'_, '_>) -> Reading {
         ("views", []) => Ok(document(place, "views".to_owned())),
         ("views", [view]) => {
             let view = Name::parse(view).map_err(|error| Unread::Malformed(error.to_string()))?;
-            Ok(document(place, format!("views/{}", utf8_percent_encode(view.folded(), SEGMENT))))
+            Ok(document(place, format!("views/{}", view_segment(&view))))
         }
         (metrics, []) if METRICS.contains(&metrics) => Ok(Found::Other(Subject::Fixed)),
         _ => Err(Unread::Unknown),

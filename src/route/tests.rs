@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{DocumentClass, HostStyle, RouteError, Target, parse};
+use http::Method;
+
+use super::{DocumentClass, HostStyle, RouteError, Target, parse, parse_for};
 use crate::ident::FeedRef;
 
 const GUID: &str = "0f1d6e4a-5b3c-4d2e-9a8b-7c6d5e4f3a2b";
@@ -197,7 +199,7 @@ fn what_is_no_document_below_a_feed_passes_through_as_it_came() {
         "/_packaging/F/npm/registry",
         "/_packaging/f/npm/registry/",
         "/_packaging/f/npm/registry/left-pad?write=true",
-        "/_packaging/f/npm/registry/left-pad/^1.3.0",
+        "/_packaging/f/npm/registry/left-pad/%5E1.3.0",
         "/_packaging/f/npm/registry/left-pad/1.x",
         "/_packaging/f/npm/registry/left-pad/1.3.0?write=true",
         "/_packaging/f/npm/registry/@s%2Fn/~1.3",
@@ -487,5 +489,311 @@ fn a_package_tells_its_version_when_it_can() {
             panic!("{tail} is no package");
         };
         assert_eq!(route.package.version(), version, "{tail}");
+    }
+}
+
+/// REST documents of the pkgs host: spelling below `feeds/F/`, key, path below `feeds/F/`.
+const REST: &[(&str, &str, &str)] = &[
+    ("npm/Left/versions/1.0.0", "/npm/Left/versions/1.0.0?", "npm/Left/versions/1.0.0"),
+    ("NPM/Left/Versions/1.0.0/", "/npm/Left/versions/1.0.0?", "npm/Left/versions/1.0.0"),
+    (
+        "npm/n/versions/1.0.0/?api-version=3.0-preview.1&showUnpublished=true",
+        "3.0-preview.1/npm/n/versions/1.0.0?showUnpublished=true",
+        "npm/n/versions/1.0.0?showUnpublished=true&api-version=3.0-preview.1",
+    ),
+    ("npm/@s/n/versions/1.0.0-RC.1", "/npm/@s/n/versions/1.0.0-RC.1?", "npm/@s/n/versions/1.0.0-RC.1"),
+    ("npm/@s%2fn/versions/1.0.0", "/npm/@s/n/versions/1.0.0?", "npm/@s/n/versions/1.0.0"),
+    ("npm/@@s/n/versions/1.0.0", "/npm/@s/n/versions/1.0.0?", "npm/@s/n/versions/1.0.0"),
+    ("npm/%40%40s%2Fn/versions/1.0.0", "/npm/@s/n/versions/1.0.0?", "npm/@s/n/versions/1.0.0"),
+    ("npm/n/versions/1.0.0+b", "/npm/n/versions/1.0.0%2Bb?", "npm/n/versions/1.0.0%2Bb"),
+    ("npm/packages/versions/1.0.0", "/npm/packages/versions/1.0.0?", "npm/packages/versions/1.0.0"),
+    ("npm/@s/packages/versions/1.0.0", "/npm/@s/packages/versions/1.0.0?", "npm/@s/packages/versions/1.0.0"),
+    ("npm/RecycleBin/versions/1.0.0", "/npm/RecycleBin/versions/1.0.0?", "npm/RecycleBin/versions/1.0.0"),
+    (
+        "npm/packages/n/versions/1.0.0/ReadMe",
+        "/npm/packages/n/versions/1.0.0/readme?",
+        "npm/packages/n/versions/1.0.0/readme",
+    ),
+    (
+        "npm/@s/packages/n/versions/1.0.0/readme",
+        "/npm/packages/@s/n/versions/1.0.0/readme?",
+        "npm/packages/@s/n/versions/1.0.0/readme",
+    ),
+    (
+        "NuGet/Packages/Foo.Bar/versions/1.0-RC",
+        "/nuget/packages/foo.bar/versions/1.0.0-rc?",
+        "nuget/packages/foo.bar/versions/1.0.0-rc",
+    ),
+    (
+        "nuget/packages/foo/versions/1.00.0.0/?showDeleted=true&API-Version=7.1-Preview.1",
+        "7.1-preview.1/nuget/packages/foo/versions/1.0.0?showDeleted=true",
+        "nuget/packages/foo/versions/1.0.0?showDeleted=true&api-version=7.1-preview.1",
+    ),
+];
+
+#[test]
+fn rest_documents_have_one_spelling() {
+    for (tail, key, path) in REST {
+        let expected = format!("rest o/p/f/rest/pkgs/{key} /p/_apis/packaging/feeds/F/{path}");
+        check(&format!("/o/p/_apis/Packaging/Feeds/F/{tail}"), &expected);
+        check(&format!("/o/DefaultCollection//p/_apis/packaging/feeds/F/{tail}"), &expected);
+    }
+    let upper = GUID.to_uppercase();
+    for (tail, path) in [
+        (format!("npm/{upper}/versions/{upper}"), format!("npm/{GUID}/versions/{GUID}")),
+        (format!("npm/@s/{GUID}/versions/{upper}"), format!("npm/@s/{GUID}/versions/{GUID}")),
+        (
+            format!("nuget/packages/{upper}/versions/{upper}"),
+            format!("nuget/packages/{GUID}/versions/{GUID}"),
+        ),
+        (format!("nuget/packages/A/versions/{upper}"), format!("nuget/packages/a/versions/{GUID}")),
+    ] {
+        let expected = format!("rest o/-/f/rest/pkgs//{path}? /_apis/packaging/feeds/f/{path}");
+        check(&format!("/o/_apis/packaging/feeds/f/{tail}"), &expected);
+    }
+}
+
+#[test]
+fn content_by_names_is_the_package_of_the_protocol() {
+    let npm = "package o/-/f/npm/tarball/@s/N/-/N-1.0.0.tgz /_packaging/f/npm/registry/@s/N/-/N-1.0.0.tgz";
+    for tail in [
+        "npm/packages/@s/N/versions/1.0.0/content",
+        "npm/@s/packages/N/versions/1.0.0/content/?api-version=2.0-preview",
+        "npm/packages/@s%2fN/versions/1.0.0/Content",
+        "npm/packages/@@s/N/versions/1.0.0/content",
+        "npm/%40s/Packages/N/Versions/1.0.0/content",
+    ] {
+        check(&format!("/o/_apis/packaging/feeds/f/{tail}"), npm);
+    }
+    let rows = [
+        (
+            "npm/packages/n/versions/1.0.0/content",
+            "npm/tarball/n/-/n-1.0.0.tgz",
+            "npm/registry/n/-/n-1.0.0.tgz",
+        ),
+        (
+            "npm/packages/versions/versions/1.0.0/content",
+            "npm/tarball/versions/-/versions-1.0.0.tgz",
+            "npm/registry/versions/-/versions-1.0.0.tgz",
+        ),
+        (
+            "nuget/packages/Foo/versions/1.0/content?sourceProtocolVersion=x",
+            "nuget/nupkg/foo/1.0.0",
+            "nuget/v3/flat2/foo/1.0.0/foo.1.0.0.nupkg",
+        ),
+    ];
+    for (tail, key, path) in rows {
+        let expected = format!("package o/-/f/{key} /_packaging/f/{path}");
+        check(&format!("/o/_apis/packaging/feeds/f/{tail}"), &expected);
+    }
+}
+
+#[test]
+fn content_by_guid_keeps_its_own_route() {
+    let upper = GUID.to_uppercase();
+    let rows = [
+        (format!("npm/packages/{upper}/versions/{upper}"), format!("npm/packages/{GUID}/versions/{GUID}")),
+        (format!("npm/packages/{upper}/versions/1.0.0-A"), format!("npm/packages/{GUID}/versions/1.0.0-A")),
+        (format!("npm/@s/packages/N/versions/{upper}"), format!("npm/packages/@s/N/versions/{GUID}")),
+        (format!("nuget/packages/{upper}/versions/1.0-A"), format!("nuget/packages/{GUID}/versions/1.0.0-a")),
+        (format!("nuget/packages/Foo/versions/{upper}"), format!("nuget/packages/foo/versions/{GUID}")),
+    ];
+    for (tail, path) in rows {
+        let key = path.replacen("/packages/", "/content/", 1).replacen("/versions/", "/-/", 1);
+        let expected = format!("package o/-/f/{key} /_apis/packaging/feeds/f/{path}/content");
+        check(&format!("/o/_apis/packaging/feeds/f/{tail}/content?api-version=5.0"), &expected);
+    }
+}
+
+#[test]
+fn a_patch_of_content_is_one_of_the_version() {
+    let base = "/o/_apis/packaging/feeds/f/npm";
+    for version in ["/n/versions/1.0.0", "/@s/n/versions/1.0.0", "/packages/versions/1.0.0"] {
+        let patch = |target: String| parse_for(&Method::PATCH, None, &target).unwrap();
+        let plain = patch(format!("{base}{version}?api-version=5.0"));
+        assert_eq!(patch(format!("{base}{version}/Content/?api-version=5.0")), plain, "{version}");
+        assert_eq!(parse(None, &format!("{base}{version}?api-version=5.0")), Ok(plain));
+        let read = parse(None, &format!("{base}{version}/content")).unwrap().target;
+        assert!(matches!(read, Target::Passthrough(_)), "{version}: {read:?}");
+    }
+}
+
+/// Documents of the feeds host: spelling below `Feeds/F`, api-version, path and query below `feeds/F`.
+const FEEDS: &[(&str, &str, &str)] = &[
+    ("", "", ""),
+    ("/", "", ""),
+    ("?includeDeletedUpstreams=true&api-version=5.0", "5.0", "?includeDeletedUpstreams=true"),
+    ("/Packages", "", "/packages"),
+    (
+        "/packages/?protocolType=NuGet&normalizedPackageName=a&$top=5&%24skip=1&api-version=7.1",
+        "7.1",
+        "/packages?protocolType=NuGet&normalizedPackageName=a&$top=5&%24skip=1",
+    ),
+    ("/packages/{GUID}?includeAllVersions=true", "", "/packages/{guid}?includeAllVersions=true"),
+    ("/Packages/{digits}/Versions", "", "/packages/{guid}/versions"),
+    ("/Packages/%7B{GUID}%7D/versions/{GUID}/", "", "/packages/{guid}/versions/{guid}"),
+    ("/Packages/{guid}/versions/{guid}/Provenance", "", "/packages/{guid}/versions/{guid}/provenance"),
+    ("/Views", "", "/views"),
+    ("/views/Release", "", "/views/release"),
+    ("/views/{GUID}", "", "/views/{guid}"),
+    ("/views/My%20View", "", "/views/my%20view"),
+];
+
+#[test]
+fn feeds_documents_have_one_spelling_on_every_host() {
+    let digits = GUID.replace('-', "");
+    let filled = |text: &str| {
+        let text = text.replace("{GUID}", &GUID.to_uppercase());
+        text.replace("{guid}", GUID).replace("{digits}", &digits)
+    };
+    for (tail, version, below) in FEEDS {
+        let (tail, below) = (filled(tail), filled(below));
+        let (path, query) = below.split_once('?').unwrap_or((&below, ""));
+        let key = format!("o/p/f/rest/feeds/{version}/{}?{query}", path.trim_start_matches('/'));
+        let asked = if version.is_empty() { String::new() } else { format!("&api-version={version}") };
+        let expected = format!("feeds {key} /p/_apis/packaging/feeds/F{below}{asked}");
+        check(&format!("/o/p/_apis/packaging/Feeds/F{tail}"), &expected);
+        for (host, prefix) in [
+            ("feeds.dev.azure.com", "/o/p"),
+            ("o.feeds.visualstudio.com", "/DefaultCollection/p"),
+            ("o.pkgs.visualstudio.com", "/p"),
+        ] {
+            let route = parse(Some(host), &format!("{prefix}/_apis/packaging/feeds/F{tail}")).unwrap();
+            assert_eq!(describe(&route.target), expected, "{host} {tail}");
+        }
+    }
+}
+
+/// NuGet v2: spelling below `v2`, class, and the rest of key and path.
+const ODATA: &[(&str, &str, &str)] = &[
+    ("", "odata", ""),
+    ("/", "odata", ""),
+    ("?", "odata", ""),
+    ("/?semVerLevel=2.0.0", "odata", "?semVerLevel=2.0.0"),
+    ("/$metadata", "odata", "$metadata"),
+    ("/%24Metadata", "odata", "$metadata"),
+    ("/Packages(Id='X.Y',Version='1.2')", "odata", "Packages(Id='x.y',Version='1.2.0')"),
+    ("/packages(version='1.2.0.0',ID='x.Y')", "odata", "Packages(Id='x.y',Version='1.2.0')"),
+    (
+        "/Packages(%20Id%20=%20'X.Y'%20,%20Version%20=%20'1.2'%20)/",
+        "odata",
+        "Packages(Id='x.y',Version='1.2.0')",
+    ),
+    ("/Packages%28Id%3D%27x.y%27%2CVersion%3D%271.2%27%29", "odata", "Packages(Id='x.y',Version='1.2.0')"),
+    (
+        "/Packages(Id='a',Version='1.0-B+c')?$select=Id",
+        "odata",
+        "Packages(Id='a',Version='1.0.0-b')?$select=Id",
+    ),
+    ("/FindPackagesById()?id='X.Y'", "odata", "FindPackagesById()?id='x.y'"),
+    ("/findpackagesbyid?ID=%27X.Y%27", "odata", "FindPackagesById()?id='x.y'"),
+    (
+        "/FindPackagesById()?$filter=IsLatestVersion&id='X'&semVerLevel=2.0.0&",
+        "odata",
+        "FindPackagesById()?id='x'&$filter=IsLatestVersion&semVerLevel=2.0.0",
+    ),
+    ("/Packages", "search", "Packages()"),
+    (
+        "/Packages()?$filter=(tolower(Id)%20eq%20'x')%20and%20(NormalizedVersion%20eq%20'1.2.3')",
+        "search",
+        "Packages()?$filter=(tolower(Id)%20eq%20'x')%20and%20(NormalizedVersion%20eq%20'1.2.3')",
+    ),
+    ("/Packages/$count?$filter=a", "search", "Packages()/$count?$filter=a"),
+    (
+        "/Search()?$filter=IsAbsoluteLatestVersion&searchTerm='it''s'&includePrerelease=true",
+        "search",
+        "Search()?$filter=IsAbsoluteLatestVersion&searchTerm='it''s'&includePrerelease=true",
+    ),
+    ("/search/$Count?searchTerm=''", "search", "Search()/$count?searchTerm=''"),
+];
+
+#[test]
+fn odata_documents_have_one_spelling() {
+    for (tail, class, rest) in ODATA {
+        let expected = format!("{class} o/-/f/nuget/v2:{rest} /_packaging/f/nuget/v2/{rest}");
+        check(&format!("/o/_packaging/f/NuGet/V2{tail}"), &expected);
+    }
+    let package =
+        "package o/-/f/nuget/nupkg/x.y/1.2.0 /_packaging/f/nuget/v3/flat2/x.y/1.2.0/x.y.1.2.0.nupkg";
+    for tail in [
+        "?id=X.Y&version=1.2",
+        "/?version=1.2.0.0&ID=x%2Ey",
+        "?id=x.y&version=1.2.0+build&other=1",
+        "/package/X.Y/1.2",
+        "/Package/x.y/1.2.0/",
+    ] {
+        check(&format!("/o/_packaging/f/nuget/v2{tail}"), package);
+    }
+}
+
+#[test]
+fn what_the_service_lacks_of_an_npm_registry_is_recognised() {
+    let rows = [
+        ("left-pad/1.3.0", "derived", "left-pad/1.3.0"),
+        ("left-pad/Latest/", "derived", "left-pad/Latest"),
+        ("@s/n/1.0.0-rc.1", "derived", "@s%2fn/1.0.0-rc.1"),
+        ("@s%2Fn/next", "derived", "@s%2fn/next"),
+        ("n/1.0.0+b", "derived", "n/1.0.0%2Bb"),
+        ("-/package/n/dist-tags", "derived", "-/package/n/dist-tags"),
+        ("-/package/@s%2Fn/dist-tags/", "derived", "-/package/@s%2fn/dist-tags"),
+        ("-/package/@s/n/dist-tags/beta", "derived", "-/package/@s%2fn/dist-tags/beta"),
+        ("-/ping", "derived", "-/ping"),
+        ("-/ping?write=true", "derived", "-/ping"),
+        ("-/whoami", "derived", "-/whoami"),
+        ("-/npm/v1/security/advisories/bulk", "audit", "-/npm/v1/security/advisories/bulk"),
+        ("-/npm/v1/security/audits/quick", "audit", "-/npm/v1/security/audits/quick"),
+        ("-/npm/v1/security/audits", "audit", "-/npm/v1/security/audits"),
+    ];
+    for (tail, kind, path) in rows {
+        let expected = format!("{kind} o/-/f /_packaging/f/npm/registry/{path}");
+        check(&format!("/o/_packaging/f/npm/registry/{tail}"), &expected);
+        check(&format!("/o/_packaging/f/npm/{tail}"), &expected);
+    }
+}
+
+/// A path below the organisation with a value that can't be, and the rule in the refusal.
+const MALFORMED: &[(&str, &str)] = &[
+    ("/_apis/packaging/feeds/f/npm/n/versions/latest", "npm version \"latest\" is not `number"),
+    ("/_apis/packaging/feeds/f/npm/n/versions/1.0", "npm version \"1.0\""),
+    ("/_apis/packaging/feeds/f/npm/n/versions/1.0/content", "npm version"),
+    ("/_apis/packaging/feeds/f/npm/packages/n/versions/1.0.x/content", "npm version"),
+    ("/_apis/packaging/feeds/f/npm/packages/n/versions/1.0.x/readme", "npm version"),
+    (
+        "/_apis/packaging/feeds/f/npm/.n/versions/1.0.0",
+        "npm name \".n\" is not valid: a part of it begins with a dot",
+    ),
+    ("/_apis/packaging/feeds/f/npm/@/n/versions/1.0.0", "a part of it is empty"),
+    ("/_apis/packaging/feeds/f/npm/@@@s/n/versions/1.0.0", "not allowed"),
+    ("/_apis/packaging/feeds/f/npm/@a%20b/n/versions/1.0.0", "not allowed"),
+    ("/_apis/packaging/feeds/f/npm/packages/n%C3%A4/upstreaming", "not allowed"),
+    ("/_apis/packaging/feeds/f/npm/RecycleBin/packages/.n/versions/1.0.0", "begins with a dot"),
+    ("/_apis/packaging/feeds/f/nuget/packages/a%20b/versions/1.0.0", "NuGet id \"a b\""),
+    ("/_apis/packaging/feeds/f/nuget/packages/a/versions/latest", "NuGet version \"latest\" is not"),
+    ("/_apis/packaging/feeds/f/nuget/packages/a/versions/1.0.0.0.0/content", "NuGet version"),
+    ("/_apis/packaging/Feeds/f/packages/left-pad", "package id \"left-pad\" is not a GUID"),
+    ("/_apis/packaging/Feeds/f/Packages/1/versions", "package id"),
+    ("/_apis/packaging/Feeds/f/Packages/1/versions/2/provenance", "package id"),
+    ("/_apis/packaging/Feeds/f/packages/{guid}/versions/1.0.0", "version id \"1.0.0\" is not a GUID"),
+    ("/_apis/packaging/Feeds/f/views/a@b", "not allowed"),
+    ("/_packaging/f/npm/registry/@.s/n", "begins with a dot"),
+    ("/_packaging/f/npm/registry/@s/n%20/-/n-1.0.0.tgz", "not allowed"),
+    ("/_packaging/f/npm/registry/-/package/@.s/n/dist-tags", "begins with a dot"),
+    ("/_packaging/f/nuget/v3/flat2/a%20b/index.json", "NuGet id"),
+    ("/_packaging/f/nuget/v3/flat2/foo/latest/foo.latest.nupkg", "NuGet version \"latest\""),
+    ("/_packaging/f/nuget/v3/registrations2/foo/latest.json", "NuGet version"),
+    ("/_packaging/f/nuget/v3/registrations2/foo/page/1.0/x.json", "NuGet version"),
+    ("/_packaging/f/nuget/v2?id=a%20b&version=1.0", "NuGet id"),
+    ("/_packaging/f/nuget/v2?id=a&version=new", "NuGet version"),
+    ("/_packaging/f/nuget/v2/package/a/new", "NuGet version"),
+    ("/_packaging/f/nuget/v2/Packages(Id='it''s',Version='1.0')", "NuGet id \"it's\""),
+    ("/_packaging/f/nuget/v2/FindPackagesById()?id='a,b'", "NuGet id"),
+];
+
+#[test]
+fn a_value_that_cannot_be_is_refused_with_its_rule() {
+    for (path, rule) in MALFORMED {
+        let error = parse(None, &format!("/org{}", path.replace("{guid}", GUID))).unwrap_err();
+        assert!(matches!(error, RouteError::Name(..)), "{path}: {error}");
+        assert!(error.to_string().contains(rule), "{path}: {error}");
     }
 }

@@ -193,7 +193,7 @@ fn judge(expect: Expect, status: StatusCode, html: bool) -> Verdict {
 async fn refuse(verdict: Verdict, now: SystemTime, response: UpstreamResponse) -> Refused {
     let retry_after = retry_after(&response.headers, now);
     if verdict == Verdict::SignIn {
-        return Refused::Unauthorized(sign_in(&response.headers));
+        return Refused::Unauthorized(Refusal::sign_in(&response.headers));
     }
     let refusal = shown(response).await;
     match verdict {
@@ -215,19 +215,20 @@ async fn shown(response: UpstreamResponse) -> Refusal {
     Refusal { status: response.status, reason: response.reason, headers: only_shown(&response.headers), body }
 }
 
-/// The page itself is not shown: a package client can do nothing with it.
-fn sign_in(headers: &HeaderMap) -> Refusal {
-    let message = "The service asks for a sign-in: the credential is missing, expired or not valid.";
-    let mut refusal = own(StatusCode::UNAUTHORIZED, message);
-    for (name, value) in &only_shown(headers) {
-        if name != header::CONTENT_TYPE {
-            refusal.headers.append(name.clone(), value.clone());
-        }
-    }
-    challenged(refusal)
-}
-
 impl Refusal {
+    /// What is shown in place of a sign-in page that came with `headers`: a package client can do nothing with the
+    /// page itself.
+    pub fn sign_in(headers: &HeaderMap) -> Self {
+        let message = "The service asks for a sign-in: the credential is missing, expired or not valid.";
+        let mut refusal = own(StatusCode::UNAUTHORIZED, message);
+        for (name, value) in &only_shown(headers) {
+            if name != header::CONTENT_TYPE {
+                refusal.headers.append(name.clone(), value.clone());
+            }
+        }
+        challenged(refusal)
+    }
+
     /// The gate's own "show a credential", for callers without one of whom the service cannot be asked: NuGet
     /// asks for everything without its credential first, and takes anything but a 401 for the end.
     pub fn credential_needed() -> Self {

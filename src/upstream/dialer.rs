@@ -2,7 +2,12 @@
 
 use pingora::upstreams::peer::HttpPeer;
 
-use super::{Service, UpstreamError, connector::peer, resolve::Resolver, sites::Sites};
+use super::{
+    Service, Target, UpstreamError,
+    connector::peer,
+    resolve::Resolver,
+    sites::{Onward, Sites},
+};
 use crate::{config::upstream::Upstream as Settings, ident::Name};
 
 /// Finds the service's hosts.
@@ -42,5 +47,10 @@ impl Dialer {
     ) -> Result<(String, String), UpstreamError> {
         let base = self.sites.base(service, org)?;
         Ok((base.origin.authority(), format!("{}{path}", base.prefix)))
+    }
+    /// Whether a redirect from a route of `org` to `location` asks for a sign-in.
+    pub fn is_sign_in(&self, service: Service, org: &Name, location: &str) -> bool {
+        let from = Target::Service { service, org: org.clone(), path: "/".to_owned() };
+        matches!(self.sites.onward(&from, location), Ok(Onward::SignIn))
     }
 }

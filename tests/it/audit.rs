@@ -193,7 +193,7 @@ async fn bodies_that_are_too_large_or_unusable_are_refused_before_anybody_is_ask
     let stage = Stage::new(page("{}"), Some(page("{}"))).await;
     let head = format!("POST {BULK} HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 16777217\r\n\r\n");
     let announced = stage.send(head.as_bytes()).await;
-    assert_eq!((announced.status, &parsed(&announced.body)["code"]), (413, &json!("body_too_large")));
+    assert_eq!((announced.status, &parsed(&announced.body)["code"]), (413, &json!("too_large")));
     let bomb = gzip(&vec![b' '; (16 << 20) + 1]);
     let coded = |coding: &str| format!("{AUTHORIZATION}Content-Encoding: {coding}\r\n");
     let rows: [(&str, &[u8], u16); 5] = [

@@ -24,12 +24,17 @@ use tokio::{
 /// Longest wait for anything in a test; only a failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Bytes of a request's body that are kept; of the rest only number and checksum.
+const KEPT: usize = 1 << 20;
+
 /// A request as the service saw it.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub line: String,
     pub head: String,
     pub body: Vec<u8>,
+    pub length: usize,
+    pub checksum: u32,
 }
 
 /// What the service does with a request.
@@ -39,6 +44,8 @@ pub enum Act {
     Answer(Vec<u8>),
     /// Writes these bytes and closes.
     Close(Vec<u8>),
+    /// Writes these bytes and then that many spaces.
+    Flood(Vec<u8>, usize),
     /// Waits, then does the other.
     After(Arc<Notify>, Box<Act>),
     /// Says nothing.
@@ -153,6 +160,20 @@ async fn converse(mut stream: TcpStream, seen: Arc<watch::Sender<Vec<Seen>>>, sc
                     }
                     break;
                 }
+                Act::Flood(head, spaces) => {
+                    let (piece, mut left) = (vec![b' '; KEPT], spaces);
+                    if stream.write_all(&head).await.is_err() {
+                        return;
+                    }
+                    while left > 0 {
+                        let now = left.min(piece.len());
+                        if stream.write_all(&piece[..now]).await.is_err() {
+                            return;
+                        }
+                        left -= now;
+                    }
+                    break;
+                }
                 Act::Close(bytes) => {
                     let _ = stream.write_all(&bytes).await;
                     return;
@@ -172,7 +193,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Se
     let end = fill_until(stream, buffer, b"\r\n\r\n").await?;
     let head = String::from_utf8(buffer.drain(..end).collect()).unwrap();
     let line = head.lines().next()?.to_owned();
-    let mut request = Seen { line, head, body: Vec::new() };
+    let mut request = Seen { line, head, body: Vec::new(), length: 0, checksum: 0 };
     if request.header("expect").is_some() {
         if request.path().contains("denied") {
             return Some(request);
@@ -181,10 +202,17 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Se
     }
     if request.header("transfer-encoding").is_some() {
         request.body = read_chunks(stream, buffer).await?;
+        request.length = request.body.len();
     } else if let Some(length) = request.header("content-length") {
         let length = length.parse().unwrap();
-        fill_to(stream, buffer, length).await?;
-        request.body = buffer.drain(..length).collect();
+        let mut sum = crc32fast::Hasher::new();
+        let each = |piece: &[u8]| {
+            let room = KEPT - request.body.len();
+            request.body.extend_from_slice(&piece[..room.min(piece.len())]);
+            sum.update(piece);
+        };
+        read_length(stream, buffer, length, each).await?;
+        (request.length, request.checksum) = (length, sum.finalize());
     }
     Some(request)
 }
@@ -217,10 +245,23 @@ impl Client {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
+    /// Sends no more.
+    pub async fn close_half(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// The next answer; `None` when the connection ended instead.
     pub async fn read(&mut self, method: &str) -> Option<Reply> {
         let reading = self.reading(method);
         tokio::time::timeout(PATIENCE, reading).await.expect("an answer in time")
+    }
+
+    /// Reads the next answer, which has a `Content-Length`, and keeps none of its body; its status and length.
+    pub async fn skim(&mut self) -> Option<(u16, usize)> {
+        let head = self.read("HEAD").await?;
+        let length = head.header("content-length")?.parse().unwrap();
+        read_length(&mut self.stream, &mut self.buffer, length, |_| ()).await?;
+        Some((head.status, length))
     }
 
     async fn reading(&mut self, method: &str) -> Option<Reply> {
@@ -331,6 +372,27 @@ async fn fill_to(stream: &mut TcpStream, buffer: &mut Vec<u8>, length: usize) ->
         fill(stream, buffer).await?;
     }
     Some(())
+}
+
+/// Reads `length` bytes and shows them to `each` piece by piece.
+async fn read_length(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    length: usize,
+    mut each: impl FnMut(&[u8]),
+) -> Option<()> {
+    let mut left = length;
+    loop {
+        let now = left.min(buffer.len());
+        each(&buffer[..now]);
+        buffer.drain(..now);
+        left -= now;
+        if left == 0 {
+            return Some(());
+        }
+        buffer.reserve(64 << 10);
+        fill(stream, buffer).await?;
+    }
 }
 
 async fn fill_until(stream: &mut TcpStream, buffer: &mut Vec<u8>, mark: &[u8]) -> Option<usize> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::{
     collection::vec,
-    prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest},
+    prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_assume, prop_oneof, proptest},
     sample::select,
 };
 use serde_json::{Value, json};
@@ -145,6 +145,22 @@ fn a_subdomain_base_moves_the_organisation_into_the_host() {
 }
 
 #[test]
+fn a_url_alone_is_rewritten_when_it_is_the_services() {
+    let rows = [
+        ("https://pkgs.dev.azure.com/o/_apis/x?y=1#z", Some("http://gate:4873/o/_apis/x?y=1#z")),
+        ("https://o.feeds.visualstudio.com", Some("http://gate:4873/o")),
+        ("https://pkgs.dev.azure.com/o,rg/", None),
+        ("https://x.vsblob.vsassets.io/b?sig=1", None),
+        ("https://login.example/", None),
+        ("/o/_apis/x", None),
+        ("", None),
+    ];
+    for (before, after) in rows {
+        assert_eq!(gate().rewrite_url(before).as_deref(), after, "{before}");
+    }
+}
+
+#[test]
 fn settings_that_cannot_work_are_refused() {
     let templates =
         ["", "http://x", "ftp://{org}.x", "http://x/{org}/y", "http://x.{org}.y", "http:///{org}", "{org}"];
@@ -274,6 +290,162 @@ fn an_atom_entry_is_rewritten_in_all_its_places() {
     check_xml(&entry("https://pkgs.dev.azure.com/o/p"), &entry("http://gate:4873/o/p"), 0);
 }
 
+#[test]
+fn a_v2_feed_is_rewritten_in_all_its_places() {
+    let feed = |base: &str| {
+        let v2 = format!("{base}/_packaging/f/nuget/v2");
+        format!(
+            r#"<?xml version='1.0' encoding='utf-8' standalone='yes'?>
+<feed xml:base='{v2}/' xmlns='http://www.w3.org/2005/Atom' xmlns:d='http://schemas.microsoft.com/ado/2007/08/dataservices'
+      xmlns:m='http://schemas.microsoft.com/ado/2007/08/dataservices/metadata'>
+  <m:count>2</m:count>
+  <title type="text">Packages</title>
+  <id>{v2}/Packages</id>
+  <link rel="self" title="Packages" href="Packages" />
+  <entry>
+    <id>
+      {v2}/Packages(Id='A.B',Version='1.0.0-beta')
+    </id>
+    <category term="NuGet.Server.DataServices.Package" scheme="http://schemas.microsoft.com/ado/2007/08/dataservices/scheme" />
+    <link rel='edit-media' href='{v2}/Packages(Id=&apos;A.B&apos;,Version=&apos;1.0.0-beta&apos;)/$value'/>
+    <content type="application/zip"
+             src="{v2}?id=a.b&amp;version=1.0.0-beta&amp;x=%26"/>
+    <m:properties>
+      <d:Description>&lt;a href="https://pkgs.dev.azure.com/o/x"&gt; and 'https://pkgs.dev.azure.com/o/y'</d:Description>
+      <d:ProjectUrl>https://example.test/a?b=1&amp;c=2</d:ProjectUrl>
+      <d:GalleryDetailsUrl m:null="true"></d:GalleryDetailsUrl>
+      <d:ReportAbuseUrl>{v2}/abuse?id=a.b&amp;version=1</d:ReportAbuseUrl>
+    </m:properties>
+  </entry>
+  <link rel="next" href="{v2}/Search()?$filter=IsLatestVersion&amp;searchTerm='a'&amp;$skiptoken='A.B'" />
+</feed>"#
+        )
+    };
+    validate_xml(feed("x").as_bytes()).unwrap();
+    for base in ["https://pkgs.dev.azure.com/o/p", "https://o.pkgs.visualstudio.com/p"] {
+        check_xml(&feed(base), &feed("http://gate:4873/o/p"), 0);
+    }
+    let service = |base: &str| {
+        format!(
+            r#"<service xmlns="http://www.w3.org/2007/app" xmlns:atom="http://www.w3.org/2005/Atom" xml:base="{base}/nuget/v2/">
+<workspace><atom:title>Default</atom:title><collection href="Packages"><atom:title>Packages</atom:title></collection></workspace></service>"#
+        )
+    };
+    check_xml(&service("HTTPS://PKGS.DEV.AZURE.COM:443/o"), &service("http://gate:4873/o"), 0);
+}
+
+/// Respells `from` as `to` in a JSON text, and in an XML attribute where the text has no escapes of JSON.
+#[track_caller]
+fn check_respelled(from: &str, to: &str, before: &str, after: &str) {
+    let rewriter = gate().respell(from, to);
+    let body = Bytes::from(format!("[\"{before}\"]"));
+    let rewritten = rewriter.rewrite_json(&body).body;
+    assert_eq!(std::str::from_utf8(&rewritten).unwrap(), format!("[\"{after}\"]"), "{before}");
+    assert_eq!(rewriter.rewrite_json(&rewritten).body, rewritten, "{before}");
+    if !before.contains('\\') {
+        for quote in ['"', '\''] {
+            let body = Bytes::from(format!("<a b={quote}{before}{quote}/>"));
+            let rewritten = rewriter.rewrite_xml(&body).body;
+            assert_eq!(rewritten, format!("<a b={quote}{after}{quote}/>"), "{before}");
+        }
+    }
+}
+
+const FROM: &str = "Contoso/_packaging/Main";
+const TO: &str = "contoso/_packaging/0f1d6e4a";
+
+#[test]
+fn a_feed_is_respelled_as_it_was_asked_for() {
+    let rows = [
+        (
+            "https://pkgs.dev.azure.com/Contoso/_packaging/Main/npm/x",
+            "http://gate:4873/contoso/_packaging/0f1d6e4a/npm/x",
+        ),
+        (
+            "https://CONTOSO.pkgs.visualstudio.com/_Packaging/MAIN/x",
+            "http://gate:4873/contoso/_packaging/0f1d6e4a/x",
+        ),
+        (
+            "https://pkgs.dev.azure.com/Contoso/_packaging/Main",
+            "http://gate:4873/contoso/_packaging/0f1d6e4a",
+        ),
+        (
+            "https://pkgs.dev.azure.com/Contoso/_packaging/Main?a=b",
+            "http://gate:4873/contoso/_packaging/0f1d6e4a?a=b",
+        ),
+        (
+            "https://pkgs.dev.azure.com/Contoso/%5Fpackaging/M%61in/x",
+            "http://gate:4873/contoso/_packaging/0f1d6e4a/x",
+        ),
+        (
+            r"https:\/\/pkgs.dev.azure.com\/Contoso\/_packaging\/Main\/x",
+            r"http://gate:4873/contoso/_packaging/0f1d6e4a\/x",
+        ),
+        (
+            r"https://pkgs.dev.azure.com/Contoso/_packaging/\u004dain/x",
+            "http://gate:4873/contoso/_packaging/0f1d6e4a/x",
+        ),
+    ];
+    for (before, after) in rows {
+        check_respelled(FROM, TO, before, after);
+    }
+    let view = "https://pkgs.dev.azure.com/o/my%20p/_packaging/f@rel/x";
+    let escaped = "https://pkgs.dev.azure.com/o/My%20P/_packaging/f%40rel/x";
+    let after = "http://gate:4873/o/p/_packaging/f@r/x";
+    check_respelled("o/My%20P/_packaging/F%40rel", "o/p/_packaging/f@r", view, after);
+    check_respelled("o/my%20p/_packaging/f@rel", "o/p/_packaging/f@r", escaped, after);
+    let own = "https://pkgs.dev.azure.com/o/_packaging/f/x";
+    let after = "http://gate:4873/o/it%27s/_packaging/f/x";
+    check_respelled("o/_packaging/f", "o/it's/_packaging/f", own, after);
+}
+
+#[test]
+fn what_is_another_feed_or_no_url_of_the_service_keeps_its_spelling() {
+    let rows = [
+        (
+            "https://pkgs.dev.azure.com/Contoso/_packaging/Main2/x",
+            "http://gate:4873/Contoso/_packaging/Main2/x",
+        ),
+        (
+            "https://pkgs.dev.azure.com/Contoso/_packaging/Main@v/x",
+            "http://gate:4873/Contoso/_packaging/Main@v/x",
+        ),
+        (
+            "https://pkgs.dev.azure.com/Contoso/p/_packaging/Main/x",
+            "http://gate:4873/Contoso/p/_packaging/Main/x",
+        ),
+        (
+            "https://pkgs.dev.azure.com/Contoso2/_packaging/Main/x",
+            "http://gate:4873/Contoso2/_packaging/Main/x",
+        ),
+        (
+            "https://pkgs.dev.azure.com/Contoso%2F_packaging/Main/x",
+            "http://gate:4873/Contoso%2F_packaging/Main/x",
+        ),
+        (
+            "https://pkgs.dev.azure.com/Contoso/_packaging%2FMain/x",
+            "http://gate:4873/Contoso/_packaging%2FMain/x",
+        ),
+        ("https://example.test/Contoso/_packaging/Main/x", "https://example.test/Contoso/_packaging/Main/x"),
+        ("https://pkgs.dev.azure.com/Contoso", "http://gate:4873/Contoso"),
+    ];
+    for (before, after) in rows {
+        check_respelled(FROM, TO, before, after);
+    }
+    let own = "https://pkgs.dev.azure.com/o/_packaging/f/x";
+    for (from, to) in [("", "o/_packaging/g"), ("o", "p"), ("o/_packaging/f", "o/_packaging/f"), ("/x", "/y")]
+    {
+        check_respelled(from, to, own, "http://gate:4873/o/_packaging/f/x");
+    }
+}
+
+#[test]
+fn a_feed_is_respelled_below_a_subdomain_too() {
+    let rewriter = subdomain().respell("o/_packaging/f", "O/p/_packaging/g");
+    let body = Bytes::from_static(br#"["https://pkgs.dev.azure.com/o/_packaging/f/x"]"#);
+    assert_eq!(rewriter.rewrite_json(&body).body, r#"["https://O.pkgs.visualstudio.com/p/_packaging/g/x"]"#);
+}
+
 /// A string as the service sends it and as the client must get it.
 fn string_pair() -> impl Strategy<Value = (String, String)> {
     let spelling = select(vec![
@@ -296,6 +468,11 @@ fn string_pair() -> impl Strategy<Value = (String, String)> {
         "https://[a-z]{1,8}\\.example/[a-z]{0,9}",
     ];
     prop_oneof![2 => url, 1 => same.prop_map(|text: String| (text.clone(), text))]
+}
+
+/// A spelling of a feed, as the gate writes it.
+fn spelling() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9-]{1,5}(/[a-z]{1,3}(%20[a-z])?)?/_packaging/[a-zA-Z0-9._-]{1,6}(@[a-z]{1,3})?"
 }
 
 /// A document as the service sends it and as the client must get it.
@@ -350,9 +527,35 @@ proptest! {
     }
 
     #[test]
+    fn respelling_there_and_back_changes_nothing(
+        (from, to) in (spelling(), spelling()),
+        rests in vec("(/[a-z@]{0,9}){0,3}", 0..8),
+        others in vec("https://[a-z.]{1,9}/[a-z/_]{0,20}", 0..4),
+    ) {
+        prop_assume!(!from.eq_ignore_ascii_case(&to));
+        let base = PublicBase::Path { origin: "https://pkgs.dev.azure.com".to_owned() };
+        let rewriter = || Rewriter::new(hosts(), &base).unwrap();
+        let own = rests.iter().map(|rest| format!("https://pkgs.dev.azure.com/{from}{rest}"));
+        let urls: Vec<_> = own.chain(others).collect();
+        for (body, is_xml) in [
+            (serde_json::to_string(&urls).unwrap(), false),
+            (urls.iter().map(|url| format!("<a b='{url}'>{url}</a>")).collect::<Vec<_>>().concat(), true),
+        ] {
+            let rewrite = |rewriter: &Rewriter, body: &Bytes| {
+                if is_xml { rewriter.rewrite_xml(body).body } else { rewriter.rewrite_json(body).body }
+            };
+            let body = Bytes::from(body);
+            let there = rewrite(&rewriter().respell(&from, &to), &body);
+            prop_assert!(rests.is_empty() || there != body);
+            prop_assert_eq!(rewrite(&rewriter().respell(&to, &from), &there), body);
+        }
+    }
+
+    #[test]
     fn no_bytes_make_it_panic(body in vec(select(b"\"'\\/:<>=&#;u0028fhtps.a-@]\xC3 ".to_vec()), 0..200)) {
         let body = Bytes::from(body);
-        let both = [gate().rewrite_json(&body), gate().rewrite_xml(&body)];
+        let gate = gate().respell("a/-", "b/-");
+        let both = [gate.rewrite_json(&body), gate.rewrite_xml(&body)];
         prop_assert!(both.iter().all(|rewritten| rewritten.replaced == 0 || rewritten.body != body));
     }
 }
