@@ -21,6 +21,7 @@ use pingora::{
 use prometheus::Registry;
 use tokio::{
     sync::{oneshot, watch},
+    task::JoinSet,
     time::interval,
 };
 
@@ -33,8 +34,9 @@ use crate::{
     config::Config,
     disk::{Database, DatabaseSettings, OpenError, StoreDirectory},
     document::rewrite::ServiceHosts,
-    handler::{Handler, HandlerMetrics, Parts},
+    handler::{Following, Handler, HandlerMetrics, Parts},
     proxy::{Edge, EdgeMetrics, Forwarder, Intake},
+    route::Collections,
     throttle::{Limits, Throttle},
     upstream::{Advisories, Azure, Dialer, Http, Metered, Throttled},
 };
@@ -72,6 +74,8 @@ struct Running {
     store: DiskStore,
     database: Database,
     handler: Handler,
+    /// What follows the changes of feeds.
+    polls: JoinSet<()>,
     metrics: EdgeMetrics,
     readiness: Readiness,
     gate: Listening,
@@ -173,6 +177,9 @@ impl Running {
         let edge = Edge {
             intake: Intake {
                 key,
+                collections: Collections::new(
+                    config.upstream.servers.iter().map(|server| (&server.collection, server.directory())),
+                ),
                 public_url: config.listen.public_url.clone(),
                 clock: clock.clone(),
                 max_body: config.listen.max_body,
@@ -188,7 +195,20 @@ impl Running {
         let admin = serve(admin.service(), admin_listener)?;
         let drain_timeout = config.listen.drain_timeout;
         let started = Started { address, admin_address, registry };
-        Ok(Self { started, store, database, handler, metrics, readiness, gate, admin, drain_timeout, clock })
+        let polls = handler.follow_changes();
+        Ok(Self {
+            started,
+            store,
+            database,
+            handler,
+            polls,
+            metrics,
+            readiness,
+            gate,
+            admin,
+            drain_timeout,
+            clock,
+        })
     }
 
     async fn maintain(&self) {
@@ -213,8 +233,9 @@ impl Running {
         }
     }
 
-    async fn drain(self) {
+    async fn drain(mut self) {
         self.readiness.set(false);
+        self.polls.shutdown().await;
         // Operators can watch until the end: their listener closes last.
         let _ = self.gate.shutdown.send(true);
         let idle = async {
@@ -297,9 +318,13 @@ fn handler(config: &Config, clock: &Clock, registry: &Registry, shared: &Shared<
     let http = Http::new(&config.upstream).context("upstream")?;
     let upstream = Metered::new(Throttled::new(http, Arc::clone(shared.throttle)), registry)?;
     let templates = [config.upstream.pkgs.to_string(), config.upstream.feeds.to_string()];
+    let mut hosts = ServiceHosts::new(&templates).context("upstream")?;
+    for server in &config.upstream.servers {
+        hosts = hosts.with_collection(&server.url.to_string(), &server.collection).context("server")?;
+    }
     Ok(Handler::new(Parts {
         service: Azure::new(Arc::new(upstream), &config.upstream, clock.clone()),
-        hosts: Arc::new(ServiceHosts::new(&templates).context("upstream")?),
+        hosts: Arc::new(hosts),
         documents: DocumentCache::new(
             shared.database,
             Arc::new(shared.store.clone()),
@@ -308,6 +333,7 @@ fn handler(config: &Config, clock: &Clock, registry: &Registry, shared: &Shared<
         packages: PackageIndex::new(shared.database),
         identities: Identities::new(shared.database, config.access.identity_ttl, config.access.denied_ttl),
         generations: Generations::new(shared.database),
+        changes: Following::new(&config.changes, shared.database, registry)?,
         blobs: Arc::new(shared.store.clone()),
         access: Access::new(shared.database, config.access.clone()),
         metadata: config.metadata.clone(),

@@ -41,6 +41,7 @@ impl Figures {
 
     /// Reads everything off.
     pub fn refresh(&self) {
+        self.handler.refresh_figures();
         let usage = self.store.usage();
         self.blobs.set(signed(usage.blobs));
         for (of, value) in [("payload", usage.payload), ("disk", usage.disk), ("capacity", usage.capacity)] {

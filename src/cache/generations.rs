@@ -98,10 +98,14 @@ impl Generations {
     /// A write with `effect` went through: what it may have changed is old. Durable when this returns; an
     /// error of the disk is logged, and then holds for this run only.
     pub async fn raise(&self, org: &Name, effect: &Effect) {
-        let kind = if effect.bytes { Kind::Removal } else { Kind::Change };
-        let key = effect.feed.as_ref().filter(|feed| feed.is_identified()).map(FeedRef::whole_key);
-        let scopes = written_scopes(org.folded(), key.as_deref(), &effect.subject);
-        let raised: Vec<usize> = scopes.iter().flatten().map(|scope| scope.slot(kind)).collect();
+        self.raise_all(org, std::slice::from_ref(effect)).await;
+    }
+
+    /// The same for many writes at once, for the price of one.
+    pub async fn raise_all(&self, org: &Name, effects: &[Effect]) {
+        let mut raised: Vec<usize> = effects.iter().flat_map(|effect| slots_of(org, effect)).collect();
+        raised.sort_unstable();
+        raised.dedup();
         for slot in &raised {
             self.slots[*slot].fetch_add(1, Ordering::SeqCst);
         }
@@ -117,6 +121,14 @@ impl Generations {
             tracing::error!(%error, "a write's generation is not on disk");
         }
     }
+}
+
+/// The slots that a write raises.
+fn slots_of(org: &Name, effect: &Effect) -> Vec<usize> {
+    let kind = if effect.bytes { Kind::Removal } else { Kind::Change };
+    let key = effect.feed.as_ref().filter(|feed| feed.is_identified()).map(FeedRef::whole_key);
+    let scopes = written_scopes(org.folded(), key.as_deref(), &effect.subject);
+    scopes.iter().flatten().map(|scope| scope.slot(kind)).collect()
 }
 
 /// What a document depends on.

@@ -7,6 +7,7 @@
 //! The cache neither asks the service nor decides who may read: see `handler` and `access`. An error of the
 //! store is counted, logged and treated as a miss; it never fails a request.
 
+mod changes;
 mod coalesce;
 mod entry;
 mod freshness;
@@ -21,6 +22,7 @@ use std::{io::Read as _, sync::Arc, time::SystemTime};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+pub use changes::ChangeTokens;
 pub use coalesce::{Coalescer, Landing};
 pub use entry::{Body, Entry, Origin};
 pub use freshness::{Assessment, Usability, assess};

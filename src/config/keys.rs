@@ -75,6 +75,51 @@ impl<'a> Keys<'a> {
         Self { path: name.to_owned(), table, findings }
     }
 
+    /// Reads every table of the array `name` out of `root`; an absent one is empty.
+    pub fn each<T>(
+        root: &mut Table,
+        name: &str,
+        findings: &mut Findings,
+        mut read: impl FnMut(Keys<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        let values = match root.remove(name) {
+            None => Vec::new(),
+            Some(Value::Array(values)) => values,
+            Some(other) => vec![other],
+        };
+        let mut tables = Vec::with_capacity(values.len());
+        for (index, value) in values.into_iter().enumerate() {
+            let path = format!("{name}[{index}]");
+            if let Value::Table(table) = value {
+                tables.extend(read(Keys { path, table, findings }));
+            } else {
+                let rule = format!("must be a table, written below [[{name}]]");
+                findings.problems.push(Problem { key: path, value: shorten(&value), rule });
+            }
+        }
+        tables
+    }
+
+    /// A value that has no default; `None`, and a mistake, when it is missing or breaks the rule.
+    pub fn required<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let (given, parsed) = match self.table.remove(key) {
+            None => ("nothing".to_owned(), Err("must be given".to_owned())),
+            Some(Value::String(text)) => (Value::String(text.clone()).to_string(), parse(&text)),
+            Some(other) => (shorten(&other), Err("must be a string".to_owned())),
+        };
+        match parsed {
+            Ok(value) => {
+                let setting = Setting { table: self.path.clone(), key: key.to_owned(), value: given };
+                self.findings.settings.push(setting);
+                Some(value)
+            }
+            Err(rule) => {
+                self.problem(key, given, rule);
+                None
+            }
+        }
+    }
+
     /// A size in bytes, at least `least`.
     pub fn size(&mut self, key: &str, default: u64, least: u64) -> u64 {
         let rule = format!("{}, at least {}", units::SIZE_RULE, units::format_size(least));

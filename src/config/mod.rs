@@ -1,11 +1,14 @@
 //! What the operator may set: read once at the start, validated, every mistake reported at once.
 //!
 //! Precedence: environment over file over default. A variable `FEEDGATE_STORE__CAPACITY` sets
-//! `store.capacity`: two underscores stand for the dot. Secrets are not configuration: none is read here.
+//! `store.capacity`: two underscores stand for the dot. Secrets are not
+//! configuration: the file names the variable that holds one.
 
 pub mod audit;
+pub mod changes;
 mod keys;
 mod sections;
+pub mod server;
 pub mod store;
 mod text_enum;
 pub mod units;
@@ -21,10 +24,12 @@ use toml::{Table, Value};
 
 pub use self::{
     audit::AuditSettings,
+    changes::Changes,
     keys::{Problem, Setting},
     sections::{
         Access, Admin, Freshness, Listen, Log, LogFormat, LogLevel, Metadata, Outage, PublicUrl, Throttle,
     },
+    server::Server,
     store::StoreSettings,
     upstream::Upstream,
 };
@@ -48,6 +53,8 @@ pub struct Config {
     pub store: StoreSettings,
     /// `[metadata]`.
     pub metadata: Metadata,
+    /// `[[changes]]`.
+    pub changes: Vec<Changes>,
     /// `[access]`.
     pub access: Access,
     /// `[outage]`.
@@ -106,7 +113,7 @@ impl Config {
             text.parse().map_err(|e: toml::de::Error| ConfigError::Syntax(e.to_string()))?;
         overlay(&mut root, environment);
         let mut findings = Findings::default();
-        let config = Self::read(&mut root, &mut findings);
+        let config = Self::read(&mut root, &mut findings, environment);
         for (key, value) in root {
             let value = value.to_string().chars().take(120).collect();
             findings.problems.push(Problem { key, value, rule: "is not a known table".into() });
@@ -118,14 +125,18 @@ impl Config {
         }
     }
 
-    fn read(root: &mut Table, findings: &mut Findings) -> Self {
+    fn read(root: &mut Table, findings: &mut Findings, environment: &BTreeMap<String, String>) -> Self {
         Self {
             listen: Listen::read(Keys::take(root, "listen", findings)),
             admin: Admin::read(Keys::take(root, "admin", findings)),
-            upstream: Upstream::read(Keys::take(root, "upstream", findings)),
+            upstream: Upstream {
+                servers: Server::read_all(root, findings),
+                ..Upstream::read(Keys::take(root, "upstream", findings))
+            },
             throttle: Throttle::read(Keys::take(root, "throttle", findings)),
             store: StoreSettings::read(Keys::take(root, "store", findings)),
             metadata: Metadata::read(Keys::take(root, "metadata", findings)),
+            changes: Changes::read_all(root, findings, environment),
             access: Access::read(Keys::take(root, "access", findings)),
             outage: Outage::read(Keys::take(root, "outage", findings)),
             audit: AuditSettings::read(Keys::take(root, "audit", findings)),
@@ -145,7 +156,11 @@ impl Loaded {
             if setting.table != table {
                 table = &setting.table;
                 let gap = if text.is_empty() { "" } else { "\n" };
-                let _ = writeln!(text, "{gap}[{table}]");
+                // One of an array of tables has its number behind its name.
+                let _ = match table.split_once('[') {
+                    Some((array, _)) => writeln!(text, "{gap}[[{array}]]"),
+                    None => writeln!(text, "{gap}[{table}]"),
+                };
             }
             let _ = writeln!(text, "{} = {}", setting.key, setting.value);
         }

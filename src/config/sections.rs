@@ -422,6 +422,8 @@ impl Upstream {
         let section = Self {
             pkgs: keys.parsed("pkgs", default.pkgs),
             feeds: keys.parsed("feeds", default.feeds),
+            // In tables of their own.
+            servers: Vec::new(),
             blob_hosts: keys.list("blob_hosts", default.blob_hosts),
             ca_file: keys.optional("ca_file", default.ca_file.map(FilePath)).map(|path| path.0),
             connect_timeout: keys.span("connect_timeout", default.connect_timeout, Duration::from_millis(1)),

@@ -6,6 +6,11 @@ use super::{Config, ConfigError};
 
 const SHOWN: &str = include_str!("../../config/feedgate.toml");
 
+/// The variables that the shown tables name.
+fn shown_environment() -> BTreeMap<String, String> {
+    BTreeMap::from([("FEEDGATE_PAT_CONTOSO".to_owned(), "secret".to_owned())])
+}
+
 fn problems(text: &str) -> Vec<String> {
     match Config::parse(text, &BTreeMap::new()) {
         Err(ConfigError::Invalid(problems)) => problems.iter().map(ToString::to_string).collect(),
@@ -28,6 +33,28 @@ fn the_shown_file_has_every_key_with_its_default() {
         }
         assert!(found.is_some(), "config/feedgate.toml lacks {}.{}", setting.table, setting.key);
     }
+}
+
+/// The lines of the tables that are shown in comments, without their `# `.
+fn commented_tables() -> String {
+    let blocks = SHOWN.split("\n\n").filter(|block| block.contains("\n# [["));
+    let tables = blocks.map(|block| {
+        let start = block.find("\n# [[").unwrap_or_default();
+        block[start..]
+            .lines()
+            .map(|line| line.strip_prefix("# ").unwrap_or_default())
+            .collect::<Vec<_>>()
+            .join("\n")
+    });
+    tables.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_tables_that_are_shown_in_comments_are_valid_and_read_back() {
+    let loaded = Config::parse(&commented_tables(), &shown_environment()).unwrap();
+    assert_eq!((loaded.config.upstream.servers.len(), loaded.config.changes.len()), (1, 1));
+    let again = Config::parse(&loaded.to_toml(), &shown_environment()).unwrap();
+    assert_eq!(again.config, loaded.config);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::server::Server;
 use crate::ident::Name;
 
 /// What stands for the organisation in a template.
@@ -23,6 +24,8 @@ pub struct Upstream {
     pub pkgs: UrlTemplate,
     /// Feed management REST. Default `https://feeds.dev.azure.com/{org}` (facts §2).
     pub feeds: UrlTemplate,
+    /// `[[server]]`: collections of servers of one's own, each in the place of an organisation. Default: none.
+    pub servers: Vec<Server>,
     /// Hosts that a download may be redirected to. Default: the service's two blob domains (facts §3.5).
     pub blob_hosts: Vec<HostPattern>,
     /// PEM file with the authorities to trust instead of the system's; for a test service or a proxy that
@@ -100,6 +103,9 @@ pub enum UrlTemplateError {
     /// The path has something that cannot be sent, a query or a fragment.
     #[error("path `{0}` has a character that is not allowed, a query or a fragment")]
     Path(String),
+    /// A server's URL ends at its host.
+    #[error("URL must end with the path of a collection, such as `/tfs/DefaultCollection`")]
+    Collection,
     /// The organisation's name cannot be a label of a host name.
     #[error("organisation `{0}` cannot be a part of a host name")]
     Label(String),
@@ -142,6 +148,7 @@ impl Default for Upstream {
         Self {
             pkgs: UrlTemplate::of_path("pkgs.dev.azure.com"),
             feeds: UrlTemplate::of_path("feeds.dev.azure.com"),
+            servers: Vec::new(),
             blob_hosts: vec![
                 HostPattern::over_tls("*vsblobprod*.vsblob.vsassets.io"),
                 HostPattern::over_tls("*vsblobprod*.blob.core.windows.net"),
@@ -327,14 +334,14 @@ fn authority(scheme: Scheme, host: &str, port: u16) -> String {
     if port == scheme.default_port() { host.to_owned() } else { format!("{host}:{port}") }
 }
 
-fn split_port(authority: &str) -> (&str, Option<&str>) {
+pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) => (host, Some(port)),
         None => (authority, None),
     }
 }
 
-fn parse_port(port: Option<&str>, scheme: Scheme) -> Result<u16, &str> {
+pub(super) fn parse_port(port: Option<&str>, scheme: Scheme) -> Result<u16, &str> {
     let Some(text) = port else { return Ok(scheme.default_port()) };
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| digits && *port > 0).ok_or(text)
@@ -344,12 +351,12 @@ fn label(org: &Name) -> Result<&str, UrlTemplateError> {
     Some(org.folded()).filter(|org| is_label(org)).ok_or_else(|| UrlTemplateError::Label(org.to_string()))
 }
 
-fn is_label(label: &str) -> bool {
+pub(super) fn is_label(label: &str) -> bool {
     let letters = label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
     letters && !label.is_empty() && label.len() <= MAX_LABEL
 }
 
-fn is_segment(segment: &str) -> bool {
+pub(super) fn is_segment(segment: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~%".contains(&b);
     !matches!(segment, "" | "." | "..") && segment.bytes().all(plain)
 }

@@ -34,6 +34,8 @@ pub enum TreeName {
     Name,
     /// Slot → how many writes.
     Generation,
+    /// Feed → how far its changes were read.
+    Change,
 }
 
 /// One tree; cheap to clone.
@@ -52,7 +54,7 @@ pub struct Entries(sled::Iter);
 // === impl TreeName ===
 
 impl TreeName {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Blob,
         Self::Chunk,
         Self::Recency,
@@ -61,6 +63,7 @@ impl TreeName {
         Self::Verdict,
         Self::Name,
         Self::Generation,
+        Self::Change,
     ];
 
     /// Its name in the database.
@@ -74,6 +77,7 @@ impl TreeName {
             Self::Verdict => "verdict",
             Self::Name => "name",
             Self::Generation => "generation",
+            Self::Change => "change",
         }
     }
 }

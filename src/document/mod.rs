@@ -5,6 +5,7 @@
 //! a pass over borrowed bytes, fit for a blocking thread when the document is large.
 
 pub mod advisories;
+pub mod changes;
 mod check;
 pub mod conditional;
 pub mod listing;

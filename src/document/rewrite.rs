@@ -20,7 +20,7 @@ use bytes::Bytes;
 use memchr::memmem;
 
 use self::{
-    hosts::{Found, Mapped},
+    hosts::{Found, Mapped, Org},
     spelling::Respelling,
     text::{Json, Syntax, Xml},
 };
@@ -190,13 +190,15 @@ impl Rewriter {
     /// Writes the gate's prefix for one URL; returns where the rest of the URL begins. `None`, with nothing
     /// written, when the gate has no URL for it.
     fn replace<S: Syntax>(&self, body: &[u8], sighting: &Sighting, out: &mut Vec<u8>) -> Option<usize> {
-        let Mapped { org, rest } = sighting.mapped.clone()?;
-        let respelled = self.respelling.as_ref().and_then(|respelling| {
-            respelling.find::<S>(body, org.clone(), rest).map(|rest| (respelling, rest))
-        });
-        let (org, path, rest) = match respelled {
-            Some((to, rest)) => (to.org.as_bytes(), to.path.as_bytes(), rest),
-            None => (&body[org], &b""[..], rest),
+        let Mapped { org, rest } = sighting.mapped.as_ref()?;
+        let respelled = self
+            .respelling
+            .as_ref()
+            .and_then(|respelling| respelling.find::<S>(body, org, *rest).map(|rest| (respelling, rest)));
+        let (org, path, rest) = match (respelled, org) {
+            (Some((to, rest)), _) => (to.org.as_bytes(), to.path.as_bytes(), rest),
+            (None, Org::Written(range)) => (&body[range.clone()], &b""[..], *rest),
+            (None, Org::Named(name)) => (name.as_bytes(), &b""[..], *rest),
         };
         let is_label = !org.is_empty() && org.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
         if self.in_host() && !is_label {

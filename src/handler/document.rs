@@ -171,7 +171,7 @@ impl Handler {
 
     /// How usable `entry` is by its age.
     fn assessed(&self, route: &DocumentRoute, entry: &Entry) -> Assessment {
-        assess(self.policy(route.class()), entry.fetched_at, self.now())
+        assess(&self.freshness(route), entry.fetched_at, self.now())
     }
 
     async fn missing(&self, request: &Request, route: &DocumentRoute) -> Result<Obtained, HandlerError> {
@@ -386,7 +386,7 @@ impl Handler {
         Ok(Fetched { entry, body, feed: route.feed })
     }
 
-    fn policy(&self, class: DocumentClass) -> &Freshness {
+    pub(super) fn policy(&self, class: DocumentClass) -> &Freshness {
         let metadata = &self.parts.metadata;
         match class {
             DocumentClass::ServiceIndex => &metadata.service_index,

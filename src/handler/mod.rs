@@ -6,7 +6,9 @@
 //! other caller read the feed.
 
 mod audit;
+mod changes;
 mod derived;
+mod discovery;
 mod document;
 mod error;
 mod identify;
@@ -26,6 +28,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use changes::Following;
 pub use error::HandlerError;
 pub use metrics::HandlerMetrics;
 pub use reply::{CacheStatus, PackageBody, Reply, ReplyBody};
@@ -125,6 +128,8 @@ pub struct Parts {
     pub identities: Identities,
     /// What writes have made old.
     pub generations: Generations,
+    /// Whose changes are followed.
+    pub changes: Following,
     /// Bytes.
     pub blobs: Arc<dyn BlobStore>,
     /// Verdicts.
@@ -210,6 +215,9 @@ impl Handler {
             self.identify(request).await?;
         }
         let request = &*request;
+        if let Some(route) = discovery::listing(request) {
+            return self.list_routes(request, route).await.map(Outcome::Reply);
+        }
         if !reads {
             return Ok(Outcome::Forward(Forward::new(request)));
         }

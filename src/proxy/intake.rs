@@ -9,13 +9,15 @@ use crate::{
     config::PublicUrl,
     document::rewrite::PublicBase,
     handler::Request,
-    route::{self, HostStyle, RouteError},
+    route::{self, Collections, HostStyle, RouteError},
 };
 
 /// What the edge needs to understand a request.
 pub struct Intake {
     /// Hashes credentials.
     pub key: CallerKey,
+    /// Collections of servers, which clients name where an organisation stands.
+    pub collections: Collections,
     /// The gate's URL where it is not what `Host` says.
     pub public_url: Option<PublicUrl>,
     /// Time of day.
@@ -59,7 +61,8 @@ impl Intake {
         let target = std::str::from_utf8(head.raw_path)
             .map_err(|_| RouteError::Encoding(lossy(head.raw_path), "it is not UTF-8"))
             .map_err(IntakeError::Route)?;
-        let mut route = route::parse_for(head.method, Some(host), target).map_err(IntakeError::Route)?;
+        let route = route::parse_for(&self.collections, head.method, Some(host), target);
+        let mut route = route.map_err(IntakeError::Route)?;
         route.target.negotiate(head.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
         Ok(Request {
             method: head.method.clone(),

@@ -16,6 +16,7 @@
 
 mod api_version;
 mod canonical;
+mod collections;
 mod effect;
 mod feeds;
 mod npm;
@@ -40,6 +41,7 @@ use self::{
 use crate::ident::{FeedRef, Name, NpmName, NugetId, NugetVersion};
 
 pub use self::{
+    collections::Collections,
     effect::{Effect, Subject},
     npm::npm_version,
 };
@@ -345,14 +347,20 @@ pub enum RouteError {
 /// [`RouteError`], when the target could be read in more than one way, names no organisation, or holds a value that
 /// what it addresses can't have.
 pub fn parse(host: Option<&str>, target: &str) -> Result<Route, RouteError> {
-    parse_for(&Method::GET, host, target)
+    parse_for(&Collections::default(), &Method::GET, host, target)
 }
 
-/// The same for any method.
+/// The same for any method, where the first segment may be one of `collections`, with or without their directory
+/// before it.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_for(method: &Method, host: Option<&str>, target: &str) -> Result<Route, RouteError> {
+pub fn parse_for(
+    collections: &Collections,
+    method: &Method,
+    host: Option<&str>,
+    target: &str,
+) -> Result<Route, RouteError> {
     let Some((authority, rest)) = path::split_authority(target) else {
         return Err(RouteError::NoOrganisation(path::shown(target.split('?').next().unwrap_or_default())));
     };
@@ -360,7 +368,7 @@ pub fn parse_for(method: &Method, host: Option<&str>, target: &str) -> Result<Ro
     if authority.is_some_and(|authority| authority.contains('@')) {
         return Err(path.refuse(Rule::Encoding("the authority holds user information")));
     }
-    let organisation = Organisation::find(authority.or(host), &path)?;
+    let organisation = Organisation::find(collections, authority.or(host), &path)?;
     let place = Place::find(method, &path, &organisation)?;
     let target = target_of(&path, &organisation, place)?;
     Ok(Route { style: organisation.style, org: organisation.name, target })
@@ -371,7 +379,10 @@ fn target_of(
     organisation: &Organisation,
     place: Place<'_, '_>,
 ) -> Result<Target, RouteError> {
-    let feeds_host = organisation.feeds_host || matches!(place.tree, Tree::Feeds | Tree::FeedsOther);
+    // The host counts where the path does not tell: a client that started at one of the service's hosts has every
+    // URL rewritten to that one.
+    let feeds_host = matches!(place.tree, Tree::Feeds | Tree::FeedsOther)
+        || organisation.feeds_host && place.tree == Tree::Other;
     let found = match if feeds_host { feeds::recognise(&place) } else { recognise(&place) } {
         Err(Unread::Malformed(reason)) => return Err(path.refuse_name(&reason)),
         Err(Unread::Unknown) => Found::Other(Subject::Feed),

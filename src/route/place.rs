@@ -4,7 +4,7 @@
 use http::Method;
 
 use super::{
-    Audit, Derived, Document, HostStyle, Package, RouteError, Subject,
+    Audit, Collections, Derived, Document, HostStyle, Package, RouteError, Subject,
     path::{CanonicalPath, Rule, Segment},
 };
 use crate::ident::{FeedRef, Name};
@@ -83,12 +83,19 @@ pub(super) struct Place<'p, 't> {
 
 impl Organisation {
     /// Finds the organisation in the Host or, for every host that is not of the old form, in the first segment.
-    pub(super) fn find(host: Option<&str>, path: &CanonicalPath<'_>) -> Result<Self, RouteError> {
+    /// A collection of a server counts as one.
+    pub(super) fn find(
+        collections: &Collections,
+        host: Option<&str>,
+        path: &CanonicalPath<'_>,
+    ) -> Result<Self, RouteError> {
         let host = host_name(host.unwrap_or_default());
         let lower = host.to_ascii_lowercase();
         let subdomain = SUBDOMAINS.iter().find(|(suffix, _)| lower.ends_with(suffix));
         let (style, written, feeds_host, first) = if let Some((suffix, feeds)) = subdomain {
             (HostStyle::Subdomain, &host[..host.len() - suffix.len()], *feeds, 0)
+        } else if let Some((name, below)) = collections.find(path) {
+            return Ok(Self { style: HostStyle::Path, name: name.clone(), feeds_host: false, below });
         } else {
             let first = path.segments.first().map_or("", |segment| &*segment.text);
             (HostStyle::Path, first, lower == FEEDS_HOST, 1)

@@ -12,8 +12,9 @@ use proptest::{
 use http::Method;
 
 use super::{
-    Audit, AuditRoute, Derived, DerivedRoute, Document, DocumentRoute, Format, Hive, Odata, OdataResource,
-    Package, PackageRoute, Protocol, Rest, Subject, Target, canonical::rest_segment, parse, parse_for,
+    Audit, AuditRoute, Collections, Derived, DerivedRoute, Document, DocumentRoute, Format, Hive, Odata,
+    OdataResource, Package, PackageRoute, Protocol, Rest, Subject, Target, canonical::rest_segment, parse,
+    parse_for,
 };
 use crate::ident::{FeedRef, Name, NpmName, NugetId, NugetVersion};
 
@@ -356,11 +357,11 @@ proptest! {
         feeds in proptest::bool::ANY,
     ) {
         let host = if feeds { "feeds.dev.azure.com" } else { "gate" };
-        if let Ok(route) = parse_for(&method, Some(host), &format!("/org{prefix}/{}", pieces.concat())) {
+        if let Ok(route) = parse_for(&Collections::default(), &method, Some(host), &format!("/org{prefix}/{}", pieces.concat())) {
             let path = route.target.upstream_path();
             let before_query = path.split('?').next().unwrap_or_default();
             prop_assert!(path.is_ascii() && path.starts_with('/') && !before_query.contains("//"), "{}", path);
-            prop_assert_eq!(parse_for(&method, Some(host), &format!("/org{path}")), Ok(route));
+            prop_assert_eq!(parse_for(&Collections::default(), &method, Some(host), &format!("/org{path}")), Ok(route));
         }
     }
 

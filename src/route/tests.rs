@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use http::Method;
 
-use super::{DocumentClass, HostStyle, RouteError, Target, parse, parse_for};
+use super::{Collections, DocumentClass, HostStyle, RouteError, Target, parse, parse_for};
 use crate::ident::FeedRef;
 
 const GUID: &str = "0f1d6e4a-5b3c-4d2e-9a8b-7c6d5e4f3a2b";
@@ -331,7 +331,10 @@ fn the_host_names_the_organisation_or_the_path_does() {
         ),
         ("acme.feeds.visualstudio.com", Subdomain, "acme", "/_apis/packaging/feeds", "feeds"),
         ("acme.feeds.visualstudio.com", Subdomain, "acme", "/_apis/x", "feeds"),
-        ("acme.feeds.visualstudio.com", Subdomain, "acme", packument, "feeds"),
+        ("acme.feeds.visualstudio.com", Subdomain, "acme", packument, "packument"),
+        ("feeds.dev.azure.com", Path, "acme", "/acme/_packaging/f/npm/registry/a", "packument"),
+        ("feeds.dev.azure.com", Path, "acme", "/acme/_apis/packaging/feeds/f/npm/x", "pkgs"),
+        ("feeds.dev.azure.com", Path, "acme", "/acme/_apis/resourceAreas", "feeds"),
         ("acme.pkgs.visualstudio.com", Subdomain, "acme", "/", "pkgs"),
         ("pkgs.dev.azure.com", Path, "acme", "/acme/_packaging/f/npm/registry/a", "packument"),
         ("Pkgs.Dev.Azure.Com:8080", Path, "acme", "/acme/_packaging/f/npm/registry/a", "packument"),
@@ -609,7 +612,8 @@ fn content_by_guid_keeps_its_own_route() {
 fn a_patch_of_content_is_one_of_the_version() {
     let base = "/o/_apis/packaging/feeds/f/npm";
     for version in ["/n/versions/1.0.0", "/@s/n/versions/1.0.0", "/packages/versions/1.0.0"] {
-        let patch = |target: String| parse_for(&Method::PATCH, None, &target).unwrap();
+        let patch =
+            |target: String| parse_for(&Collections::default(), &Method::PATCH, None, &target).unwrap();
         let plain = patch(format!("{base}{version}?api-version=5.0"));
         assert_eq!(patch(format!("{base}{version}/Content/?api-version=5.0")), plain, "{version}");
         assert_eq!(parse(None, &format!("{base}{version}?api-version=5.0")), Ok(plain));

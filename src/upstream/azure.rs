@@ -15,7 +15,7 @@ use super::{
     answer::{Context, Step, classify},
     sites::{BlobLocation, Sites},
 };
-use crate::{clock::Clock, config::upstream::Upstream as Settings, redact::SignedUrl};
+use crate::{clock::Clock, config::upstream::Upstream as Settings, ident::Name, redact::SignedUrl};
 
 /// Most redirects within the service for one request. One is usual (REST content to the protocol route,
 /// facts §4.2); more than a few is a loop.
@@ -48,6 +48,11 @@ impl Azure {
     /// The service at the hosts of `settings`, asked through `upstream`.
     pub fn new(upstream: Arc<dyn Upstream>, settings: &Settings, clock: Clock) -> Self {
         Self { upstream, sites: Arc::new(Sites::new(settings)), clock }
+    }
+
+    /// Whether `org` is a collection of a server of one's own, which has one host for everything.
+    pub fn is_server(&self, org: &Name) -> bool {
+        self.sites.server(org).is_some()
     }
 
     /// Fetches a document. It comes as the service encodes it (gzip or plain): read it with

@@ -235,7 +235,9 @@ fn check_system_certificates(settings: &Upstream) -> Result<(), HttpError> {
     let bad = |reason: &dyn ToString| HttpError::SystemCertificates(reason.to_string());
     let mut store = RootCertStore::empty();
     load_platform_certs_incl_env_into_store(&mut store).map_err(|e| bad(&e))?;
-    let over_tls = [&settings.pkgs, &settings.feeds].iter().any(|url| url.scheme() == Scheme::Https);
+    let servers = settings.servers.iter().map(|server| server.url.base().origin.scheme);
+    let mut schemes = [settings.pkgs.scheme(), settings.feeds.scheme()].into_iter().chain(servers);
+    let over_tls = schemes.any(|scheme| scheme == Scheme::Https);
     if over_tls && store.is_empty() {
         return Err(bad(&"there are none; install the system's CA bundle or set `upstream.ca_file`"));
     }

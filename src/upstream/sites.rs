@@ -8,7 +8,10 @@ use http::Uri;
 
 use super::{Service, Target, UpstreamError};
 use crate::{
-    config::upstream::{Base, HostPattern, Origin, Scheme, Upstream, UrlTemplate},
+    config::{
+        Server,
+        upstream::{Base, HostPattern, Origin, Scheme, Upstream, UrlTemplate},
+    },
     ident::{Name, StorageId},
     redact::SignedUrl,
 };
@@ -53,6 +56,7 @@ pub struct Sites {
     feeds: UrlTemplate,
     /// Other spellings of the service's hosts, which may stand in a `Location`.
     aliases: Vec<(Service, UrlTemplate)>,
+    servers: Vec<Server>,
     blob_hosts: Vec<HostPattern>,
 }
 
@@ -71,12 +75,21 @@ impl Sites {
             pkgs: settings.pkgs.clone(),
             feeds: settings.feeds.clone(),
             aliases,
+            servers: settings.servers.clone(),
             blob_hosts: settings.blob_hosts.clone(),
         }
     }
 
+    /// The server of one's own of which `org` is a collection: it is both of the service's hosts.
+    pub fn server(&self, org: &Name) -> Option<&Server> {
+        self.servers.iter().find(|server| server.collection == *org)
+    }
+
     /// Where the routes of `org` on `service` begin.
     pub fn base(&self, service: Service, org: &Name) -> Result<Base, UpstreamError> {
+        if let Some(server) = self.server(org) {
+            return Ok(server.url.base().clone());
+        }
         let template = match service {
             Service::Pkgs => &self.pkgs,
             Service::Feeds => &self.feeds,
@@ -128,7 +141,11 @@ impl Sites {
     }
 
     fn own(&self, from: &Target, origin: &Origin, path: &str) -> Option<Target> {
-        let Target::Service { org, .. } = from else { return None };
+        let Target::Service { org, service: asked, .. } = from else { return None };
+        if let Some(server) = self.server(org) {
+            let path = server.url.below(origin, path)?.to_owned();
+            return Some(Target::Service { service: *asked, org: org.clone(), path });
+        }
         let configured = [(Service::Pkgs, &self.pkgs), (Service::Feeds, &self.feeds)];
         let aliases = self.aliases.iter().map(|(service, template)| (*service, template));
         let (service, path) = configured
@@ -255,6 +272,33 @@ mod tests {
             let text = onward(location);
             assert!(text.starts_with("Err(Redirect("), "{location}: {text}");
             assert!(!text.contains("secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_both_hosts_and_redirects_within_its_collection_only() {
+        let url = "https://tfs.example.com/tfs/DefaultCollection";
+        let collection = Name::parse("DefaultCollection").unwrap();
+        let server = Server { collection, url: url.parse().unwrap() };
+        let sites = Sites::new(&Upstream { servers: vec![server], ..Upstream::default() });
+        let org = Name::parse("defaultcollection").unwrap();
+        for service in [Service::Pkgs, Service::Feeds] {
+            let base = sites.base(service, &org).unwrap();
+            assert_eq!(format!("{}{}", base.origin, base.prefix), url);
+        }
+        let from = Target::Service { service: Service::Feeds, org, path: "/x".into() };
+        let onward = |location: &str| match sites.onward(&from, location) {
+            Ok(Onward::Service(Target::Service { service, path, .. })) => format!("{service:?} {path}"),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(onward(&format!("{url}/_packaging/f")), "Feeds /_packaging/f");
+        assert_eq!(onward("/TFS/DefaultCollection/DefaultCollection/y"), "Feeds /DefaultCollection/y");
+        for location in [
+            "https://tfs.example.com/tfs/Other/x",
+            "http://tfs.example.com/tfs/DefaultCollection/x",
+            "https://pkgs.dev.azure.com/DefaultCollection/x",
+        ] {
+            assert!(onward(location).starts_with("Err(Redirect("), "{location}");
         }
     }
 

@@ -6,6 +6,7 @@
 mod access;
 mod audit;
 mod bursts;
+mod changes;
 mod derived;
 mod documents;
 mod faults;
@@ -20,6 +21,7 @@ mod reference;
 #[path = "../support/mod.rs"]
 mod scripted;
 mod separation;
+mod server;
 mod support;
 mod tls;
 mod writes;

@@ -1,12 +1,13 @@
 //! A simulated service, a gate in front of it, and a client; each test has its own.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use feedgate::{app::Gate, config::Config};
 use feedgate_simulator::{
     Feed, NpmPackage, NpmVersion, NugetPackage, NugetVersion, Organisation, Scope, Simulator, Token,
     client::{self, Response},
 };
+use tokio::time::Instant;
 
 /// A PAT that may read.
 pub const PAT: &str = "pat-of-a-reader";
@@ -16,6 +17,9 @@ pub const OTHER_PAT: &str = "pat-of-another-reader";
 pub const FORBIDDEN_PAT: &str = "pat-without-the-right";
 /// One that is no longer good.
 pub const EXPIRED_PAT: &str = "pat-that-expired";
+
+/// How long a test waits for what must come.
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The npm registry of the feed that most tests use, below the gate.
 pub const NPM: &str = "contoso/_packaging/main/npm/registry";
@@ -50,8 +54,15 @@ impl Scene {
 
     /// Stops the gate and starts another one on the same store.
     pub fn restart(&mut self) {
-        self.gate.take().unwrap().stop();
+        self.stop();
         self.start();
+    }
+
+    /// Stops the gate, until [`Scene::restart`].
+    pub fn stop(&mut self) {
+        if let Some(gate) = self.gate.take() {
+            gate.stop();
+        }
     }
 
     fn start(&mut self) {
@@ -155,4 +166,13 @@ pub fn config(simulator: &Simulator, store: &Path, extra: &str) -> String {
         simulator.feeds_url(),
         simulator.blob_authority(),
     )
+}
+
+/// Waits until `condition` holds.
+pub async fn until<F: Future<Output = bool>>(condition: impl Fn() -> F) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "what was waited for did not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

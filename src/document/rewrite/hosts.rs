@@ -1,11 +1,14 @@
 //! Which hosts are the service's, and where a URL to one of them names its organisation.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     RewriteError,
     text::{Reader, Syntax},
 };
+use crate::ident::Name;
 
 /// The hosted service, by the forms of facts §2; `https` stands for `http` too.
 const FIXED: [&str; 4] = [
@@ -27,6 +30,9 @@ const BLOB_DOMAIN: &str = ".blob.core.windows.net";
 /// What the service's storage accounts have in their names (facts §3.5).
 const BLOB_ACCOUNT: &str = "vsblobprod";
 
+/// Characters of a path segment that are written as they are (RFC 3986 §2.3, unreserved).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// The longest authority that is looked at: a host name has at most 253 characters.
 const MAX_AUTHORITY: usize = 264;
 
@@ -41,6 +47,8 @@ pub struct ServiceHosts {
 enum Place {
     /// In the segment after `prefix` (empty, or `/tfs`).
     Path { authority: String, prefix: String },
+    /// Nowhere: every URL below `prefix` is one of the collection `name` of a server.
+    Collection { authority: String, prefix: String, name: Arc<str> },
     /// In the first label of the host name; the rest of the authority is `suffix` (`.sim.test:99`).
     Host { suffix: String },
 }
@@ -59,10 +67,19 @@ pub(super) enum Found {
 /// A URL of an organisation, or of a host as such.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mapped {
-    /// The bytes of the organisation, escaped as they are in the body; empty if there is none.
-    pub(super) org: Range<usize>,
+    /// The organisation.
+    pub(super) org: Org,
     /// Where the rest of the URL starts: at `/`, `?`, `#` or the end of the string.
     pub(super) rest: usize,
+}
+
+/// The organisation of a URL, as it is written into the gate's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Org {
+    /// These bytes of the body, escaped as they are there; empty if there is none.
+    Written(Range<usize>),
+    /// A collection, percent-encoded.
+    Named(Arc<str>),
 }
 
 /// The authority of a URL, unescaped, without user information.
@@ -84,6 +101,24 @@ impl ServiceHosts {
     pub fn new<T: AsRef<str>>(upstreams: &[T]) -> Result<Self, RewriteError> {
         let templates = upstreams.iter().map(AsRef::as_ref).chain(FIXED);
         Ok(Self { places: templates.map(Place::parse).collect::<Result<_, _>>()? })
+    }
+
+    /// The same and a server's: URLs below `url` (`https://tfs.example.com/tfs/DefaultCollection`) are the gate's with
+    /// `collection` in the organisation's place.
+    ///
+    /// # Errors
+    /// [`RewriteError::Template`] when `url` is no http or https URL with a path.
+    pub fn with_collection(mut self, url: &str, collection: &Name) -> Result<Self, RewriteError> {
+        let name: Arc<str> = utf8_percent_encode(collection.as_str(), SEGMENT).to_string().into();
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        let (authority, prefix) =
+            rest.and_then(|rest| rest.trim_end_matches('/').split_once('/')).ok_or_else(|| {
+                RewriteError::Template(url.to_owned(), "it is no http or https URL with a path")
+            })?;
+        let authority = String::from_utf8_lossy(canonical(authority.as_bytes())).into_owned();
+        // First: what is below a collection is no organisation's, whatever the templates say of the host.
+        self.places.insert(0, Place::Collection { authority, prefix: format!("/{prefix}"), name });
+        Ok(self)
     }
 
     /// Looks at the string that starts at `start`.
@@ -174,7 +209,15 @@ impl Place {
             Self::Host { suffix } => {
                 let length = text.len().checked_sub(suffix.len()).filter(|length| *length > 0)?;
                 let label = !text[..length].contains(&b'.') && ends_with(text, suffix);
-                label.then(|| Found::Mapped(Mapped { org: found.first::<S>(body, length), rest: path }))
+                let org = || Org::Written(found.first::<S>(body, length));
+                label.then(|| Found::Mapped(Mapped { org: org(), rest: path }))
+            }
+            Self::Collection { authority, prefix, name } => {
+                let mut reader = Reader::<S>::new(body, path);
+                let same = text.eq_ignore_ascii_case(authority.as_bytes());
+                let below = same && reader.take(prefix.as_bytes()) && reader.at_boundary();
+                let org = || Org::Named(Arc::clone(name));
+                below.then(|| Found::Mapped(Mapped { org: org(), rest: reader.position() }))
             }
         }
     }
@@ -183,7 +226,7 @@ impl Place {
 /// Reads `/{org}` and checks that it is a name that can be written anywhere as it is.
 fn segment<S: Syntax>(mut reader: Reader<'_, S>) -> Found {
     let before = reader.position();
-    let nothing = Found::Mapped(Mapped { org: before..before, rest: before });
+    let nothing = Found::Mapped(Mapped { org: Org::Written(before..before), rest: before });
     if reader.peek() != Some(b'/') {
         return nothing;
     }
@@ -196,7 +239,7 @@ fn segment<S: Syntax>(mut reader: Reader<'_, S>) -> Found {
         }
     }
     let end = reader.position();
-    if start == end { nothing } else { Found::Mapped(Mapped { org: start..end, rest: end }) }
+    if start == end { nothing } else { Found::Mapped(Mapped { org: Org::Written(start..end), rest: end }) }
 }
 
 // === impl Authority ===

@@ -5,9 +5,10 @@
 //! reads (a lockfile) must find its own. Only a whole spelling is replaced, where it stands behind the organisation's
 //! host; a feed that is named otherwise is left as it is.
 
-use std::ops::Range;
-
-use super::text::{Reader, Syntax};
+use super::{
+    hosts::Org,
+    text::{Reader, Syntax},
+};
 
 /// A path separator that is escaped, so that it is none.
 const ESCAPED_SLASH: u16 = 0x100 | b'/' as u16;
@@ -44,9 +45,15 @@ impl Respelling {
     }
 
     /// Where a URL goes on behind the spelling, if that is what stands at `org` and from `rest` on.
-    pub(super) fn find<S: Syntax>(&self, body: &[u8], org: Range<usize>, rest: usize) -> Option<usize> {
-        let mut reader = Reader::<S>::new(body, org.start);
-        if !take(&mut reader, &self.from.org) || reader.position() != org.end {
+    pub(super) fn find<S: Syntax>(&self, body: &[u8], org: &Org, rest: usize) -> Option<usize> {
+        let same = match org {
+            Org::Named(name) => unescaped(name) == self.from.org,
+            Org::Written(range) => {
+                let mut reader = Reader::<S>::new(body, range.start);
+                take(&mut reader, &self.from.org) && reader.position() == range.end
+            }
+        };
+        if !same {
             return None;
         }
         let mut reader = Reader::<S>::new(body, rest);

@@ -161,6 +161,36 @@ fn a_url_alone_is_rewritten_when_it_is_the_services() {
 }
 
 #[test]
+fn urls_of_a_server_are_the_gates_with_its_collection_first() {
+    let collection = |name: &str| crate::ident::Name::parse(name).unwrap();
+    let hosts = ServiceHosts::new(&UPSTREAMS).unwrap();
+    let hosts =
+        hosts.with_collection("https://tfs.example.com/tfs/DefaultCollection", &collection("Default"));
+    let hosts = hosts.unwrap().with_collection("http://tfs:8080/My%20One", &collection("My One")).unwrap();
+    let base = PublicBase::Path { origin: "http://gate:4873".to_owned() };
+    let gate = Rewriter::new(Arc::new(hosts), &base).unwrap();
+    let own = "http://gate:4873/Default";
+    let rows = [
+        ("https://tfs.example.com/tfs/DefaultCollection/_apis/x?y", format!("{own}/_apis/x?y")),
+        (
+            r"https:\/\/TFS.example.com:443\/TFS\/defaultcollection\/web\/_packaging",
+            format!(r"{own}\/web\/_packaging"),
+        ),
+        ("https://tfs.example.com/tfs/DefaultCollection", own.to_owned()),
+        ("http://tfs:8080/My%20One/_apis", "http://gate:4873/My%20One/_apis".to_owned()),
+        ("https://tfs.example.com/tfs/Other/_apis", "https://tfs.example.com/tfs/Other/_apis".to_owned()),
+        (
+            "https://tfs.example.com/tfs/DefaultCollection2/",
+            "https://tfs.example.com/tfs/DefaultCollection2/".to_owned(),
+        ),
+        ("https://pkgs.dev.azure.com/contoso/x", "http://gate:4873/contoso/x".to_owned()),
+    ];
+    for (before, after) in rows {
+        check_json(&gate, &format!(r#"{{"a":"{before}"}}"#), &format!(r#"{{"a":"{after}"}}"#), 0);
+    }
+}
+
+#[test]
 fn settings_that_cannot_work_are_refused() {
     let templates =
         ["", "http://x", "ftp://{org}.x", "http://x/{org}/y", "http://x.{org}.y", "http:///{org}", "{org}"];

@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::{Effect, Subject};
-use crate::route::parse_for;
+use crate::route::{Collections, parse_for};
 
 const GUID: &str = "0f1d6e4a-5b3c-4d2e-9a8b-7c6d5e4f3a2b";
 
@@ -12,7 +12,7 @@ fn changed(request: &str) -> String {
     let (method, path) = request.split_once(' ').unwrap();
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     let path = format!("/o{}", path.replace("{guid}", GUID));
-    let target = parse_for(&method, None, &path).unwrap().target;
+    let target = parse_for(&Collections::default(), &method, None, &path).unwrap().target;
     let Some(Effect { feed, subject, bytes, identity }) = target.effect(&method) else {
         return "nothing".to_owned();
     };
@@ -148,7 +148,8 @@ fn a_route_that_is_known_tells_its_methods() {
         ("/_apis/packaging/Feeds", "any"),
     ];
     for (path, allow) in rows {
-        let target = parse_for(&Method::GET, None, &format!("/o{path}")).unwrap().target;
+        let target =
+            parse_for(&Collections::default(), &Method::GET, None, &format!("/o{path}")).unwrap().target;
         assert_eq!(target.allow().unwrap_or("any"), allow, "{path}");
     }
 }
