@@ -159,11 +159,7 @@ impl Running {
         let listener = bind(config.listen.address).context("listen.address")?;
         let admin_listener = bind(config.admin.address).context("admin.address")?;
         let (database, store) = open_store(&config, &clock).await?;
-        let throttle = Arc::new(Throttle::new(&Limits {
-            api_in_flight: config.throttle.api_in_flight,
-            blob_in_flight: config.throttle.blob_in_flight,
-            queue_timeout: config.throttle.queue_timeout,
-        }));
+        let throttle = Arc::new(Throttle::new(&Limits::from(&config.throttle)));
         let handler = handler(
             &config,
             &clock,
@@ -185,7 +181,7 @@ impl Running {
                 max_body: config.listen.max_body,
             },
             handler: handler.clone(),
-            forwarder: Forwarder { dialer: Dialer::new(&config.upstream), throttle },
+            forwarder: Forwarder { dialer: Dialer::new(&config.upstream), throttle, clock: clock.clone() },
             metrics: metrics.clone(),
         };
         let conf = Arc::new(server_conf(&config));
@@ -316,7 +312,7 @@ fn handler(config: &Config, clock: &Clock, registry: &Registry, shared: &Shared<
     // Outermost first: what is measured includes the wait for a permit, and a permit is held while the body
     // streams; the connection is the innermost.
     let http = Http::new(&config.upstream).context("upstream")?;
-    let upstream = Metered::new(Throttled::new(http, Arc::clone(shared.throttle)), registry)?;
+    let upstream = Metered::new(Throttled::new(http, Arc::clone(shared.throttle), clock.clone()), registry)?;
     let templates = [config.upstream.pkgs.to_string(), config.upstream.feeds.to_string()];
     let mut hosts = ServiceHosts::new(&templates).context("upstream")?;
     for server in &config.upstream.servers {

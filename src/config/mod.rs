@@ -11,6 +11,7 @@ mod sections;
 pub mod server;
 pub mod store;
 mod text_enum;
+pub mod throttle;
 pub mod units;
 pub mod upstream;
 
@@ -26,11 +27,10 @@ pub use self::{
     audit::AuditSettings,
     changes::Changes,
     keys::{Problem, Setting},
-    sections::{
-        Access, Admin, Freshness, Listen, Log, LogFormat, LogLevel, Metadata, Outage, PublicUrl, Throttle,
-    },
+    sections::{Access, Admin, Freshness, Listen, Log, LogFormat, LogLevel, Metadata, Outage, PublicUrl},
     server::Server,
     store::StoreSettings,
+    throttle::{PerSecond, Throttle},
     upstream::Upstream,
 };
 use keys::{Findings, Keys};

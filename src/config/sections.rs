@@ -37,18 +37,6 @@ pub struct Admin {
     pub address: SocketAddr,
 }
 
-/// `[throttle]`: what the service may be asked at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Throttle {
-    /// Most requests in flight to the API hosts. The service blocks by concurrency per address at a number
-    /// that it does not publish (facts §7.2); restores with 100–200 parallel requests met it.
-    pub api_in_flight: usize,
-    /// Most downloads in flight from the blob hosts, which have no such limit.
-    pub blob_in_flight: usize,
-    /// Longest wait for a permit: below the 100 s after which NuGet gives a request up (facts §4.5).
-    pub queue_timeout: Duration,
-}
-
 /// How long one class of documents is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
@@ -214,27 +202,6 @@ impl Default for Admin {
 impl Admin {
     pub(super) fn read(mut keys: Keys<'_>) -> Self {
         let section = Self { address: keys.parsed("address", Self::default().address) };
-        keys.finish();
-        section
-    }
-}
-
-// === impl Throttle ===
-
-impl Default for Throttle {
-    fn default() -> Self {
-        Self { api_in_flight: 32, blob_in_flight: 64, queue_timeout: 60 * SECOND }
-    }
-}
-
-impl Throttle {
-    pub(super) fn read(mut keys: Keys<'_>) -> Self {
-        let default = Self::default();
-        let section = Self {
-            api_in_flight: keys.count("api_in_flight", default.api_in_flight, 1..=10_000),
-            blob_in_flight: keys.count("blob_in_flight", default.blob_in_flight, 1..=10_000),
-            queue_timeout: keys.span("queue_timeout", default.queue_timeout, Duration::from_millis(1)),
-        };
         keys.finish();
         section
     }

@@ -19,8 +19,9 @@ use super::{
     passage::{Collected, Plan, Unchanged},
 };
 use crate::{
-    handler::{CacheStatus, HandlerError},
-    throttle::{Class, Throttle},
+    clock::Clock,
+    handler::{CacheStatus, Forward, HandlerError},
+    throttle::{Ask, Signal, Throttle},
     upstream::{Dialer, Refusal},
 };
 
@@ -78,18 +79,20 @@ pub struct Forwarder {
     pub dialer: Dialer,
     /// The budget that reads draw on too.
     pub throttle: Arc<Throttle>,
+    /// For a `Retry-After` that is a date.
+    pub clock: Clock,
 }
 
 // === impl Forwarder ===
 
 impl Forwarder {
     /// Where the request goes; takes the permit that it holds until its end.
-    pub async fn peer(&self, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
+    pub async fn peer(&self, request: &RequestHeader, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
         let Some(forwarding) = &mut context.forward else {
             return Err(Error::explain(ErrorType::InternalError, "nothing to forward"));
         };
         if forwarding.permit.is_none() {
-            let permit = self.throttle.acquire(Class::Api).await;
+            let permit = self.throttle.acquire(&self.ask(request, &forwarding.forward)).await;
             forwarding.permit =
                 Some(permit.map_err(|error| Error::because(ErrorType::HTTPStatus(503), "no permit", error))?);
         }
@@ -100,6 +103,13 @@ impl Forwarder {
             error.as_up();
             error
         })
+    }
+
+    /// A write counts as a document that a client waits for.
+    fn ask(&self, request: &RequestHeader, forward: &Forward) -> Ask {
+        let credential = request.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let identity = self.throttle.identity(forward.org.as_str(), credential);
+        Ask::document(identity, self.throttle.client(credential.unwrap_or_default()))
     }
 
     /// Rebuilds the request's head.
@@ -139,6 +149,9 @@ impl Forwarder {
         forwarding: &mut Forwarding,
         id: &str,
     ) -> Result<Option<Unchanged>> {
+        if let Some(permit) = &forwarding.permit {
+            permit.observe(&Signal::of_head(response.status, &response.headers, self.clock.now()));
+        }
         keep(response, &SHOWN);
         if let Some(location) = response.remove_header(&header::LOCATION)
             && let Some(location) = self.location(&location, forwarding)

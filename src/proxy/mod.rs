@@ -170,8 +170,8 @@ impl ProxyHttp for Edge {
         self.reply(session, context).await
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, context: &mut Self::CTX) -> Result<Box<HttpPeer>> {
-        self.forwarder.peer(context).await
+    async fn upstream_peer(&self, session: &mut Session, context: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+        self.forwarder.peer(session.req_header(), context).await
     }
 
     async fn upstream_request_filter(

@@ -1,77 +1,143 @@
-//! What the service may be asked at once.
+//! What the service may be asked, by whom first, and how fast.
 //!
-//! For now a fixed cap on requests in flight for each [`Class`] of host, with a bounded wait. Waiting and
-//! arithmetic stay apart so that the adaptive budget can replace the cap without touching its callers.
+//! Every request upstream takes a [`Permit`] and keeps it until its body ends. [`Throttle::acquire`] does the
+//! waiting and nothing else; the arithmetic is pure and has `now` passed in:
+//!
+//! ```text
+//!   acquire ─▶ admission ─┬─▶ queue      priority, then clients in turn; interest of coalesced waiters
+//!   observe ─▶            └─▶ budget ×2  identity and gate: adaptive in-flight and rate, bucket, allowance, pause
+//!                ▲ signal: what an answer says about load
+//! ```
+//!
+//! - Refusals slow everybody of that identity (or address) at once, not only the request that met one.
+//! - A limit that was met is remembered, so that it is not met at every climb ([`adaptive`]).
+//! - Nothing is repeated here: whether to ask again is the caller's decision.
+//! - [`breaker`] stands beside it: pure too, for whoever asks a host that may be dead.
 
-use std::{sync::Arc, time::Duration};
+mod accepted;
+pub mod adaptive;
+pub mod admission;
+pub mod allowance;
+pub mod breaker;
+pub mod bucket;
+pub mod budget;
+pub mod interest;
+mod limits;
+mod log;
+pub mod queue;
+pub mod signal;
+pub mod snapshot;
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
 };
 
-/// Which budget a request upstream draws on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// The service's API hosts (`pkgs`, `feeds`): the ones with limits per identity and per address.
-    Api,
-    /// The blob hosts behind the redirect.
-    Blob,
+use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+    time::{Instant, sleep_until},
+};
+
+pub use self::{
+    admission::ShedReason,
+    bucket::Pace,
+    interest::{Interest, Interested},
+    limits::{Class, Client, Identity, Limits, Priority, Work},
+    signal::{Resource, Scope, Signal, SignalKind, Told},
+    snapshot::{Counters, Snapshot},
+};
+
+use self::{
+    admission::{Admission, Grant, Order, Pumped},
+    queue::Ticket,
+};
+
+/// A request for a permit.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Kind of host.
+    pub class: Class,
+    /// Kind of work.
+    pub work: Work,
+    /// Whose budget upstream: [`Throttle::identity`].
+    pub identity: Identity,
+    /// Who asks downstream: [`Throttle::client`].
+    pub client: Client,
+    /// Who wants it, and how much.
+    pub interest: Interest,
+    /// When the answer is of no use any more; `None` is the configured wait from now.
+    pub deadline: Option<Instant>,
 }
 
-/// Limits of [`Throttle`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Most requests in flight to the API hosts.
-    pub api_in_flight: usize,
-    /// Most downloads in flight from the blob hosts.
-    pub blob_in_flight: usize,
-    /// Longest wait for a permit.
-    pub queue_timeout: Duration,
-}
-
-/// Hands out permits, first come, first served within a class.
-#[derive(Debug)]
+/// Hands out permits. Cheap to clone; clones share everything.
+#[derive(Clone)]
 pub struct Throttle {
-    api: Budget,
-    blob: Budget,
+    shared: Arc<Shared>,
     queue_timeout: Duration,
+    hasher: RandomState,
 }
 
 /// The right to have one request in flight; dropping it lets the next one go.
-#[derive(Debug)]
 pub struct Permit {
-    _permit: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+    grant: Mutex<Grant>,
+    class: Class,
 }
 
-/// No permit came free in time.
+/// No permit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no permit for {class:?} within {waited:?}")]
+#[error("no permit for {class:?} after {waited:?}: {reason}")]
 pub struct ThrottleError {
-    /// Which budget.
+    /// Kind of host.
     pub class: Class,
-    /// How long the caller waited.
+    /// Why.
+    pub reason: ShedReason,
+    /// How long the request waited.
     pub waited: Duration,
+    /// How long the service still wants to be left alone; zero if it does not.
+    pub pause_left: Duration,
 }
 
-#[derive(Debug)]
-struct Budget {
-    limit: usize,
-    free: Arc<Semaphore>,
+struct Shared {
+    state: Mutex<State>,
+    /// Tells the driver that its timer may be wrong.
+    rescheduled: Notify,
 }
 
-// === impl Class ===
+struct State {
+    admission: Admission,
+    waiters: HashMap<Ticket, oneshot::Sender<Result<Permit, ShedReason>>>,
+    /// When the driver will wake; `None` while there is none.
+    driver: Option<Instant>,
+    runtime: Option<Handle>,
+}
 
-impl Class {
-    /// Every class.
-    pub const ALL: [Self; 2] = [Self::Api, Self::Blob];
+/// A place in the queue; dropping it gives the place up.
+struct Waiting {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    answer: oneshot::Receiver<Result<Permit, ShedReason>>,
+    left_for: ShedReason,
+}
 
-    /// Name in metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Blob => "blob",
-        }
+// === impl Ask ===
+
+impl Ask {
+    /// A request of a client that waits for a document.
+    pub fn document(identity: Identity, client: Client) -> Self {
+        let interest = Interest::always(Priority::Document);
+        Self { class: Class::Api, work: Work::Metadata, identity, client, interest, deadline: None }
+    }
+
+    /// A request of a client that waits for bytes, or for the redirect to them.
+    pub fn package(class: Class, identity: Identity, client: Client) -> Self {
+        let interest = Interest::always(Priority::Package);
+        Self { class, work: Work::Download, identity, client, interest, deadline: None }
     }
 }
 
@@ -80,98 +146,234 @@ impl Class {
 impl Throttle {
     /// A throttle with all permits free. A limit of 0 lets nothing through.
     pub fn new(limits: &Limits) -> Self {
-        Self {
-            api: Budget::new(limits.api_in_flight),
-            blob: Budget::new(limits.blob_in_flight),
-            queue_timeout: limits.queue_timeout,
-        }
+        let state = State {
+            admission: Admission::new(limits.clone()),
+            waiters: HashMap::new(),
+            driver: None,
+            runtime: None,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), rescheduled: Notify::new() });
+        Self { shared, queue_timeout: limits.queue_timeout, hasher: RandomState::new() }
     }
 
-    /// Waits for a permit, at most the configured time. Waiters of a class are served in the order in which
-    /// they came; one that leaves (its future is dropped) gives up its place.
-    pub async fn acquire(&self, class: Class) -> Result<Permit, ThrottleError> {
+    /// The upstream identity of an organisation and the credential that goes to it. Keyed anew in each run:
+    /// nothing about the credential can be told from it.
+    pub fn identity(&self, organisation: &str, credential: Option<&[u8]>) -> Identity {
+        Identity::new(self.hasher.hash_one((organisation, credential)))
+    }
+
+    /// A client, by its credential or its address.
+    pub fn client(&self, who: &[u8]) -> Client {
+        Client::new(self.hasher.hash_one(who))
+    }
+
+    /// Waits for a permit. Dropping the future leaves the queue.
+    ///
+    /// Fails when the queue is full, when the deadline comes or is known to come first, and when nobody is
+    /// interested any more.
+    pub async fn acquire(&self, ask: &Ask) -> Result<Permit, ThrottleError> {
         let start = Instant::now();
-        let wait = timeout(self.queue_timeout, Arc::clone(&self.budget(class).free).acquire_owned());
-        match wait.await {
-            Ok(Ok(permit)) => Ok(Permit { _permit: permit }),
-            // The semaphore is never closed; if it were, no permit is the right answer too.
-            Ok(Err(_)) | Err(_) => Err(ThrottleError { class, waited: start.elapsed() }),
+        let deadline = ask.deadline.unwrap_or(start + self.queue_timeout);
+        let mut interest = ask.interest.watch();
+        let error = |reason| self.error(ask, reason, start);
+        let first = *interest.borrow_and_update();
+        let priority = first.ok_or_else(|| error(ShedReason::Abandoned))?;
+        let mut waiting = self.shared.enqueue(&ask.order(priority, deadline), start).map_err(error)?;
+        loop {
+            let reason = tokio::select! {
+                biased;
+                answer = &mut waiting.answer => {
+                    // The sender is dropped unused only with the whole throttle.
+                    return answer.unwrap_or(Err(ShedReason::Abandoned)).map_err(error);
+                }
+                () = sleep_until(deadline) => ShedReason::Late,
+                // The interest lives in `ask`, so the watch cannot be closed.
+                _ = interest.changed() => {
+                    let priority = *interest.borrow_and_update();
+                    if let Some(priority) = priority {
+                        self.shared.move_to(waiting.ticket, priority);
+                        continue;
+                    }
+                    ShedReason::Abandoned
+                }
+            };
+            waiting.left_for = reason;
+            drop(waiting);
+            return Err(error(reason));
         }
     }
 
-    /// Permits that are held now.
+    /// Requests in flight.
     pub fn in_flight(&self, class: Class) -> usize {
-        let budget = self.budget(class);
-        budget.limit.saturating_sub(budget.free.available_permits())
+        self.shared.state.lock().admission.in_flight(class, Instant::now())
     }
 
-    fn budget(&self, class: Class) -> &Budget {
-        match class {
-            Class::Api => &self.api,
-            Class::Blob => &self.blob,
+    /// Whether work that nobody waits for should not be begun: a pause, a recovery, little left.
+    pub fn is_tight(&self, class: Class, identity: Identity) -> bool {
+        self.shared.state.lock().admission.is_tight(class, identity, Instant::now())
+    }
+
+    /// Every figure.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.state.lock().admission.snapshot(Instant::now())
+    }
+
+    fn error(&self, ask: &Ask, reason: ShedReason, start: Instant) -> ThrottleError {
+        let now = Instant::now();
+        let pause_left = self.shared.state.lock().admission.pause_left(ask.class, ask.identity, now);
+        ThrottleError { class: ask.class, reason, waited: now - start, pause_left }
+    }
+}
+
+impl fmt::Debug for Throttle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Throttle").field("queue_timeout", &self.queue_timeout).finish_non_exhaustive()
+    }
+}
+
+// === impl Permit ===
+
+impl Permit {
+    /// Tells what the service answered; to be called when the response's head is there, and again if its text
+    /// says more.
+    pub fn observe(&self, signal: &Signal) {
+        let mut state = self.shared.state.lock();
+        state.admission.observe(&mut self.grant.lock(), signal, Instant::now());
+        self.shared.settle(state);
+    }
+
+    /// Bytes of the body came; waits as long as the configured bytes per second want.
+    pub async fn received(&self, bytes: usize) {
+        if self.class == Class::Blob {
+            let until = self.shared.state.lock().admission.received(bytes, Instant::now());
+            if let Some(until) = until {
+                sleep_until(until).await;
+            }
         }
     }
 }
 
-// === impl Budget ===
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        state.admission.release(self.grant.get_mut());
+        self.shared.settle(state);
+    }
+}
 
-impl Budget {
-    fn new(limit: usize) -> Self {
-        let limit = limit.min(Semaphore::MAX_PERMITS);
-        Self { limit, free: Arc::new(Semaphore::new(limit)) }
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("class", &self.class).finish_non_exhaustive()
+    }
+}
+
+// === impl ShedReason ===
+
+impl fmt::Display for ShedReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "too many requests wait already",
+            Self::Paused => "the service wants to be left alone for longer than the request can wait",
+            Self::Backlog => "what the client asked before takes longer than the request can wait",
+            Self::Late => "its time ran out in the queue",
+            Self::Abandoned => "nobody waits for it any more",
+        })
+    }
+}
+
+// === impl Ask ===
+
+impl Ask {
+    fn order(&self, priority: Priority, deadline: Instant) -> Order {
+        let Self { class, work, identity, client, .. } = *self;
+        Order { class, work, identity, client, priority, deadline }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn enqueue(self: &Arc<Self>, order: &Order, now: Instant) -> Result<Waiting, ShedReason> {
+        let mut state = self.state.lock();
+        let ticket = state.admission.enqueue(order, now)?;
+        let (send, answer) = oneshot::channel();
+        state.waiters.insert(ticket, send);
+        if state.runtime.is_none() {
+            state.runtime = Handle::try_current().ok();
+        }
+        let waiting = Waiting { shared: Arc::clone(self), ticket, answer, left_for: ShedReason::Abandoned };
+        self.settle(state);
+        Ok(waiting)
+    }
+
+    fn move_to(self: &Arc<Self>, ticket: Ticket, priority: Priority) {
+        let mut state = self.state.lock();
+        state.admission.move_to(ticket, priority, Instant::now());
+        self.settle(state);
+    }
+
+    /// Lets go whoever may, sees to the timer, and writes the log, all of it after the lock.
+    fn settle(self: &Arc<Self>, mut state: parking_lot::MutexGuard<'_, State>) {
+        let Pumped { granted, shed, wake_at } = state.admission.pump(Instant::now());
+        let mut answers = Vec::with_capacity(granted.len() + shed.len());
+        for (ticket, grant) in granted {
+            let class = grant.class();
+            let permit = Permit { shared: Arc::clone(self), grant: Mutex::new(grant), class };
+            answers.push((state.waiters.remove(&ticket), Ok(permit)));
+        }
+        for (ticket, reason) in shed {
+            answers.push((state.waiters.remove(&ticket), Err(reason)));
+        }
+        self.schedule(&mut state, wake_at);
+        let notes = state.admission.take_notes();
+        drop(state);
+        notes.iter().for_each(log::write);
+        for (waiter, answer) in answers {
+            // Whoever left meanwhile gives the permit back by dropping it here.
+            drop(waiter.map(|waiter| waiter.send(answer)));
+        }
+    }
+
+    /// Sees to it that somebody pumps at `wake_at`.
+    fn schedule(self: &Arc<Self>, state: &mut State, wake_at: Option<Instant>) {
+        let Some(at) = wake_at else { return };
+        match state.driver {
+            Some(known) if known <= at => {}
+            Some(_) => self.rescheduled.notify_one(),
+            None => {
+                let Some(runtime) = &state.runtime else { return };
+                let shared = Arc::clone(self);
+                runtime.spawn(async move { shared.drive().await });
+            }
+        }
+        state.driver = Some(state.driver.map_or(at, |known| known.min(at)));
+    }
+
+    /// Pumps once when the time comes; pumping starts the next driver if there is a next time.
+    async fn drive(self: Arc<Self>) {
+        let state = loop {
+            let Some(at) = self.state.lock().driver else { return };
+            tokio::select! {
+                () = sleep_until(at) => {}
+                () = self.rescheduled.notified() => continue,
+            }
+            let mut state = self.state.lock();
+            state.driver = None;
+            break state;
+        };
+        self.settle(state);
+    }
+}
+
+// === impl Waiting ===
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        state.waiters.remove(&self.ticket);
+        state.admission.leave(self.ticket, self.left_for);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WAIT: Duration = Duration::from_secs(5);
-
-    fn throttle(api: usize, blob: usize) -> Throttle {
-        Throttle::new(&Limits { api_in_flight: api, blob_in_flight: blob, queue_timeout: WAIT })
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_full_class_sheds_after_the_queue_timeout_and_not_the_other_class() {
-        let throttle = throttle(1, 1);
-        let held = throttle.acquire(Class::Api).await.unwrap();
-        let error = throttle.acquire(Class::Api).await.unwrap_err();
-        assert_eq!(error, ThrottleError { class: Class::Api, waited: WAIT });
-        assert!(throttle.acquire(Class::Blob).await.is_ok());
-        drop(held);
-        assert!(throttle.acquire(Class::Api).await.is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn permits_are_counted_while_they_are_held() {
-        let throttle = throttle(2, 0);
-        let first = throttle.acquire(Class::Api).await.unwrap();
-        let second = throttle.acquire(Class::Api).await.unwrap();
-        assert_eq!(throttle.in_flight(Class::Api), 2);
-        drop(first);
-        assert_eq!(throttle.in_flight(Class::Api), 1);
-        drop(second);
-        assert_eq!(Class::ALL.map(|class| throttle.in_flight(class)), [0, 0]);
-        assert!(throttle.acquire(Class::Blob).await.is_err(), "a limit of 0 lets nothing through");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn waiters_are_served_in_order_and_one_that_leaves_is_skipped() {
-        let throttle = throttle(1, 1);
-        let held = throttle.acquire(Class::Api).await.unwrap();
-        let mut first = Box::pin(throttle.acquire(Class::Api));
-        let mut second = Box::pin(throttle.acquire(Class::Api));
-        let mut third = Box::pin(throttle.acquire(Class::Api));
-        for waiter in [&mut first, &mut second, &mut third] {
-            assert!(futures::poll!(waiter).is_pending());
-        }
-        drop(first);
-        drop(held);
-        assert!(futures::poll!(&mut third).is_pending());
-        let permit = second.await.unwrap();
-        assert!(futures::poll!(&mut third).is_pending());
-        drop(permit);
-        assert!(third.await.is_ok());
-    }
-}
+mod tests;

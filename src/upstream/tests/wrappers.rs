@@ -10,12 +10,18 @@ use super::{
     text,
 };
 use crate::{
-    throttle::{Class, Limits, Throttle},
+    clock::Clock,
+    throttle::{Class, Limits, SignalKind, Throttle},
     upstream::{Metered, Throttled, Upstream, UpstreamError},
 };
 
 fn throttle(queue_timeout: Duration) -> Arc<Throttle> {
-    Arc::new(Throttle::new(&Limits { api_in_flight: 1, blob_in_flight: 1, queue_timeout }))
+    Arc::new(Throttle::new(&Limits {
+        api_in_flight: 1,
+        blob_in_flight: 1,
+        queue_timeout,
+        ..Limits::default()
+    }))
 }
 
 /// The samples of a metric as `labels value` lines, sorted.
@@ -40,7 +46,7 @@ async fn a_permit_is_held_until_the_body_ends_fails_or_is_dropped() {
     let short = answer("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabcd");
     let server = Server::start(vec![vec![ok("one"), short], vec![ok("three")]]).await;
     let throttle = throttle(AMPLE);
-    let throttled = Throttled::new(http(&server), Arc::clone(&throttle));
+    let throttled = Throttled::new(http(&server), Arc::clone(&throttle), Clock::system());
     let held = || throttle.in_flight(Class::Api);
 
     let mut response = throttled.fetch(&get("/x")).await.unwrap();
@@ -63,7 +69,7 @@ async fn a_permit_is_held_until_the_body_ends_fails_or_is_dropped() {
 #[tokio::test]
 async fn a_request_without_a_permit_in_time_never_reaches_the_service() {
     let server = Server::start(vec![vec![ok("one")]]).await;
-    let throttled = Throttled::new(http(&server), throttle(SHORT));
+    let throttled = Throttled::new(http(&server), throttle(SHORT), Clock::system());
     let first = throttled.fetch(&get("/x")).await.unwrap();
     let error = throttled.fetch(&get("/x")).await.unwrap_err();
     assert!(matches!(error, UpstreamError::Shed { class: Class::Api, waited } if waited >= SHORT), "{error}");
@@ -72,10 +78,42 @@ async fn a_request_without_a_permit_in_time_never_reaches_the_service() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_heard_with_its_text_and_still_reaches_the_reader() {
+    let text =
+        "Request was blocked due to exceeding usage of resource 'Concurrency' in namespace 'IPAddress'";
+    let check = async |head: &str, kind: SignalKind, of_gate: bool| {
+        let length = text.len();
+        let refusal = answer(&format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n{text}"));
+        let server = Server::start(vec![vec![refusal]]).await;
+        let throttle = throttle(SHORT);
+        let throttled = Throttled::new(http(&server), Arc::clone(&throttle), Clock::system());
+        assert_eq!(self::text(&throttled, "/x").await.unwrap(), text, "{head}");
+        let snapshot = throttle.snapshot();
+        assert_eq!(snapshot.counters.signals[Class::Api as usize][kind as usize], 1, "{head}");
+        assert_eq!(!snapshot.gate[Class::Api as usize].pause_left.is_zero(), of_gate, "{head}");
+    };
+    check("500 Internal Server Error", SignalKind::Refused, true).await;
+    check("429 Too Many Requests\r\nRetry-After: 30", SignalKind::Refused, true).await;
+    check("502 Bad Gateway", SignalKind::Failed, false).await;
+    check("200 OK", SignalKind::Fine, false).await;
+}
+
+#[tokio::test]
+async fn what_cannot_wait_for_the_end_of_a_pause_never_reaches_the_service() {
+    let refusal = answer("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n");
+    let server = Server::start(vec![vec![refusal, ok("never")]]).await;
+    let throttled = Throttled::new(http(&server), throttle(SHORT), Clock::system());
+    assert_eq!(throttled.fetch(&get("/x")).await.unwrap().status, 429);
+    let error = throttled.fetch(&get("/x")).await.unwrap_err();
+    assert!(matches!(error, UpstreamError::Shed { class: Class::Api, waited } if waited < SHORT), "{error}");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn a_failed_request_gives_its_permit_back() {
     let server = Server::start(vec![vec![Act::Close]]).await;
     let throttle = throttle(AMPLE);
-    let throttled = Throttled::new(http(&server), Arc::clone(&throttle));
+    let throttled = Throttled::new(http(&server), Arc::clone(&throttle), Clock::system());
     assert!(throttled.fetch(&get("/x")).await.is_err());
     assert_eq!(throttle.in_flight(Class::Api), 0);
 }
@@ -87,7 +125,8 @@ async fn an_exchange_is_counted_once_when_it_is_over() {
     let short = answer("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
     let server = Server::start(vec![script, vec![short], vec![Act::Close]]).await;
     let registry = Registry::new();
-    let metered = Metered::new(Throttled::new(http(&server), throttle(AMPLE)), &registry).unwrap();
+    let metered =
+        Metered::new(Throttled::new(http(&server), throttle(AMPLE), Clock::system()), &registry).unwrap();
     let in_flight = || samples(&registry, "feedgate_upstream_in_flight");
 
     for _ in 0..5 {

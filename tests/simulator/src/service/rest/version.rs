@@ -183,7 +183,9 @@ impl Call<'_> {
     }
 
     pub(super) fn missing(&self, target: &Target) -> Refusal {
-        error::no_package(&format!("{} {}", target.name, target.version), &self.place.own.name)
+        // As the protocols' routes word it.
+        let between = if self.protocol == Protocol::Npm { '@' } else { ' ' };
+        error::no_package(&format!("{}{between}{}", target.name, target.version), &self.place.own.name)
     }
 
     fn describe(&self, package: &PackageEntry<'_>, version: &VersionEntry<'_>) -> Value {
