@@ -38,7 +38,7 @@ use crate::{
     proxy::{Edge, EdgeMetrics, Forwarder, Intake},
     route::Collections,
     throttle::{Limits, Throttle},
-    upstream::{Advisories, Azure, Dialer, Http, Metered, Throttled},
+    upstream::{Advisories, Azure, Dialer, Http, Metered, Resumes, Retries, Retrying, Throttled, Whole},
 };
 
 /// How often the store writes down last uses and evicts.
@@ -309,17 +309,22 @@ async fn open_store(config: &Config, clock: &Clock) -> Result<(Database, DiskSto
 }
 
 fn handler(config: &Config, clock: &Clock, registry: &Registry, shared: &Shared<'_>) -> Result<Handler> {
-    // Outermost first: what is measured includes the wait for a permit, and a permit is held while the body
-    // streams; the connection is the innermost.
-    let http = Http::new(&config.upstream).context("upstream")?;
-    let upstream = Metered::new(Throttled::new(http, Arc::clone(shared.throttle), clock.clone()), registry)?;
+    // Innermost first. The connection; a permit, held while the body streams and measured with the wait for it; the
+    // whole of a document, so that one that breaks is a failed try; and repeats around all of that, because each
+    // try is a request of its own to the service: it is counted, stands in the queue and holds no permit while
+    // the next one is waited for.
+    let retries = Retries::new(registry)?;
+    let http = Http::new(&config.upstream).context("upstream")?.counting(retries.clone());
+    let tried = Metered::new(Throttled::new(http, Arc::clone(shared.throttle), clock.clone()), registry)?;
+    let whole = Whole::new(tried, &config.upstream);
+    let upstream = Retrying::new(whole, config.retry, clock.clone(), retries);
     let templates = [config.upstream.pkgs.to_string(), config.upstream.feeds.to_string()];
     let mut hosts = ServiceHosts::new(&templates).context("upstream")?;
     for server in &config.upstream.servers {
         hosts = hosts.with_collection(&server.url.to_string(), &server.collection).context("server")?;
     }
     Ok(Handler::new(Parts {
-        service: Azure::new(Arc::new(upstream), &config.upstream, clock.clone()),
+        service: Azure::new(Arc::new(upstream), &config.upstream, clock.clone(), Resumes::new(registry)?),
         hosts: Arc::new(hosts),
         documents: DocumentCache::new(
             shared.database,

@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod changes;
 mod keys;
+pub mod retry;
 mod sections;
 pub mod server;
 pub mod store;
@@ -27,6 +28,7 @@ pub use self::{
     audit::AuditSettings,
     changes::Changes,
     keys::{Problem, Setting},
+    retry::Retry,
     sections::{Access, Admin, Freshness, Listen, Log, LogFormat, LogLevel, Metadata, Outage, PublicUrl},
     server::Server,
     store::StoreSettings,
@@ -47,6 +49,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[upstream]`.
     pub upstream: Upstream,
+    /// `[retry]`.
+    pub retry: Retry,
     /// `[throttle]`.
     pub throttle: Throttle,
     /// `[store]`.
@@ -133,6 +137,7 @@ impl Config {
                 servers: Server::read_all(root, findings),
                 ..Upstream::read(Keys::take(root, "upstream", findings))
             },
+            retry: Retry::read(Keys::take(root, "retry", findings)),
             throttle: Throttle::read(Keys::take(root, "throttle", findings)),
             store: StoreSettings::read(Keys::take(root, "store", findings)),
             metadata: Metadata::read(Keys::take(root, "metadata", findings)),

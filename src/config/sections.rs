@@ -400,6 +400,11 @@ impl Upstream {
                 Duration::from_millis(1),
             ),
             idle_timeout: keys.span("idle_timeout", default.idle_timeout, Duration::from_millis(1)),
+            document_timeout: keys.span(
+                "document_timeout",
+                default.document_timeout,
+                Duration::from_millis(1),
+            ),
             keepalive_connections: keys.count(
                 "keepalive_connections",
                 default.keepalive_connections,

@@ -40,6 +40,10 @@ pub struct Upstream {
     pub first_byte_timeout: Duration,
     /// Longest time between two reads of a body. Default 30 s, the service's own longest delay (facts §7.1).
     pub idle_timeout: Duration,
+    /// Longest time from the head of a document to its end. Default 2 min: the largest packument known (39.7 MB,
+    /// facts §3.1) over a line of 3 Mbit/s. What comes before the head has limits of its own, and packages may
+    /// take as long as they move.
+    pub document_timeout: Duration,
     /// Most idle connections that are kept for later. Default 128: the usual number in flight to the API
     /// hosts plus a few for each blob shard that is in use.
     pub keepalive_connections: usize,
@@ -157,6 +161,7 @@ impl Default for Upstream {
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(90),
             idle_timeout: Duration::from_secs(30),
+            document_timeout: Duration::from_secs(120),
             keepalive_connections: 128,
             max_document_size: 128 << 20,
         }

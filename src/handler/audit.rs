@@ -104,16 +104,17 @@ impl Handler {
         route: &AuditRoute,
         body: Bytes,
     ) -> Result<Reply, HandlerError> {
+        let target = Target::Service {
+            service: Service::Pkgs,
+            org: request.route.org.clone(),
+            path: route.upstream_path(),
+        };
         let upstream = UpstreamRequest {
             method: Method::POST,
-            target: Target::Service {
-                service: Service::Pkgs,
-                org: request.route.org.clone(),
-                path: route.upstream_path(),
-            },
             headers: request.headers.clone(),
             authorization: request.caller.authorization().cloned(),
             body,
+            ..UpstreamRequest::get(target)
         };
         let trouble = |reason: String| HandlerError::NoAudit { missing: false, reason };
         let answer = self.settle(self.parts.service.document(upstream, Expect::Json).await);

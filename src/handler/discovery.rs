@@ -61,12 +61,12 @@ impl Handler {
         route: &PassthroughRoute,
         service: Service,
     ) -> Result<List, HandlerError> {
+        let target = Place::Service { service, org: request.route.org.clone(), path: route.path.clone() };
         let upstream = UpstreamRequest {
-            body: Bytes::new(),
             method: Method::OPTIONS,
-            target: Place::Service { service, org: request.route.org.clone(), path: route.path.clone() },
             headers: request.headers.clone(),
             authorization: request.caller.authorization().cloned(),
+            ..UpstreamRequest::get(target)
         };
         match self.settle(self.parts.service.document(upstream, Expect::Json).await)? {
             Answer::Success(response) => {

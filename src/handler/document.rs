@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
     CacheStatus, Fetched, Handler, HandlerError, Reply, Request, permission::Permission, wishes::Wishes,
@@ -183,9 +183,15 @@ impl Handler {
         let (fetched, collapsed) = match self.standing(caller, &route.feed) {
             Standing::Denied(refusal) => return Err(HandlerError::Refused(refusal)),
             Standing::Allowed => self.fetch_shared(caller, route, &request.headers).await,
-            Standing::Grace | Standing::Unknown => {
+            // The service index is the very question that permission is.
+            Standing::Grace | Standing::Unknown if route.document == Document::ServiceIndex => {
                 (self.fetch_as(caller, route, &request.headers).await, false)
             }
+            // Asked first, two callers who begin at the same moment still have one fetch.
+            Standing::Grace | Standing::Unknown => match self.permission(request, &route.feed).await? {
+                Permission::Granted => self.fetch_shared(caller, route, &request.headers).await,
+                Permission::Undecided => (self.fetch_as(caller, route, &request.headers).await, false),
+            },
         };
         Ok(Obtained::fetched(fetched?, CacheStatus::Miss { collapsed }))
     }
@@ -302,16 +308,15 @@ impl Handler {
         let learning = self.learning(route);
         headers.insert(header::ACCEPT, accept(expect));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        let target = Target::Service {
+            service: if route.is_on_feeds_host() { Service::Feeds } else { Service::Pkgs },
+            org: route.feed.org.clone(),
+            path: route.upstream_path(),
+        };
         let request = UpstreamRequest {
-            method: Method::GET,
-            target: Target::Service {
-                service: if route.is_on_feeds_host() { Service::Feeds } else { Service::Pkgs },
-                org: route.feed.org.clone(),
-                path: route.upstream_path(),
-            },
             headers,
             authorization: caller.authorization().cloned(),
-            body: Bytes::new(),
+            ..UpstreamRequest::get(target)
         };
         match self.settle(self.parts.service.document(request, expect).await)? {
             Answer::Success(response) => {

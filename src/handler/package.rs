@@ -6,7 +6,6 @@
 
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
-use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
@@ -202,18 +201,7 @@ impl Handler {
 
     async fn locating(self, request: Request, route: PackageRoute) -> Landing<Located> {
         let (key, removals) = (self.package_key(&route), self.removals(&route));
-        let upstream = UpstreamRequest {
-            method: Method::GET,
-            target: Target::Service {
-                service: Service::Pkgs,
-                org: route.feed.org.clone(),
-                path: route.upstream_path(),
-            },
-            headers: request.headers.clone(),
-            authorization: request.caller.authorization().cloned(),
-            body: Bytes::new(),
-        };
-        let location = match self.settle(self.parts.service.locate(upstream).await) {
+        let location = match self.settle(self.parts.service.locate(asked(&request, &route)).await) {
             Ok(Location::Refused(refused)) => {
                 if is_denial(refused.refusal().status) {
                     // It may be about this one package (facts §3.3): ask about the feed again. Any other
@@ -265,8 +253,9 @@ impl Handler {
                 let flight = id.map_or_else(|| key.to_owned(), |id| id.to_string());
                 self.downloads.drop_dead(&flight, is_dead);
                 let (handler, dist) = (self.clone(), dist.await);
+                let again = asked(request, route);
                 let work = || async move {
-                    let response = handler.settle(handler.parts.service.download(&location.url, None).await);
+                    let response = handler.settle(handler.parts.service.package(location, again).await);
                     let located = match response {
                         Ok(response) => handler.fill(response, id, dist).await,
                         Err(error) => Located::Failed(error),
@@ -369,6 +358,17 @@ impl Found {
             named_at: None,
             cache: CacheStatus::Refreshed { collapsed },
         }
+    }
+}
+
+/// What the service is asked to learn where a package is.
+fn asked(request: &Request, route: &PackageRoute) -> UpstreamRequest {
+    let target =
+        Target::Service { service: Service::Pkgs, org: route.feed.org.clone(), path: route.upstream_path() };
+    UpstreamRequest {
+        headers: request.headers.clone(),
+        authorization: request.caller.authorization().cloned(),
+        ..UpstreamRequest::get(target)
     }
 }
 

@@ -3,7 +3,6 @@
 //! They go through the gate's own client and not through Pingora's proxied path, because a redirect to a
 //! signed URL must be followed inside, and a URL of the service in a JSON or XML answer must not leave.
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
@@ -38,16 +37,16 @@ impl Handler {
         request: &Request,
         route: &PassthroughRoute,
     ) -> Result<Reply, HandlerError> {
+        let target = Target::Service {
+            service: if route.feeds_host { Service::Feeds } else { Service::Pkgs },
+            org: request.route.org.clone(),
+            path: route.path.clone(),
+        };
         let upstream = UpstreamRequest {
             method: request.method.clone(),
-            target: Target::Service {
-                service: if route.feeds_host { Service::Feeds } else { Service::Pkgs },
-                org: request.route.org.clone(),
-                path: route.path.clone(),
-            },
             headers: request.headers.clone(),
             authorization: request.caller.authorization().cloned(),
-            body: Bytes::new(),
+            ..UpstreamRequest::get(target)
         };
         match self.settle(self.parts.service.document(upstream, Expect::Any).await)? {
             Answer::Success(response) => self.passed(request, response).await,

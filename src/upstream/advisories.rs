@@ -45,7 +45,8 @@ impl Advisories {
         let outgoing = Outgoing::question(&self.base, path, question)?;
         // The semaphore is never closed; without a permit the question is only less bounded.
         let _permit = self.permits.acquire().await.ok();
-        let response: UpstreamResponse = self.http.send(&outgoing).await?;
+        let response: UpstreamResponse =
+            self.http.send(&outgoing, false, crate::throttle::Class::Api).await?;
         let status = response.status;
         Ok((status, read_document(response, limit).await?))
     }

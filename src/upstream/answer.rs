@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Most bytes of a refusal's body that are kept: its JSON has a few hundred (facts §5.5).
-const MAX_REFUSAL: usize = 64 << 10;
+pub(super) const MAX_REFUSAL: usize = 64 << 10;
 /// Longest wait for the body of a redirect, which is read only to keep the connection.
 const DRAIN: Duration = Duration::from_secs(1);
 /// Longest pause that is believed; `nuget` itself obeys up to an hour (facts §7.4).
@@ -202,7 +202,9 @@ async fn refuse(verdict: Verdict, now: SystemTime, response: UpstreamResponse) -
         Verdict::NotFound => Refused::NotFound(refusal),
         Verdict::Busy => Refused::Busy { retry_after, refusal },
         Verdict::Rejected => Refused::Rejected(refusal),
-        Verdict::Failed if is_overload(&refusal) => Refused::Busy { retry_after, refusal },
+        Verdict::Failed if is_overload(refusal.status, refusal.reason.as_deref(), &refusal.body) => {
+            Refused::Busy { retry_after, refusal }
+        }
         Verdict::Failed => Refused::Failed(refusal),
         Verdict::Success | Verdict::Redirect | Verdict::Unexpected => {
             Refused::Failed(unexpected(refusal.status))
@@ -280,15 +282,16 @@ fn is_html(headers: &HeaderMap) -> bool {
     content_type.get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"text/html"))
 }
 
-fn is_overload(refusal: &Refusal) -> bool {
-    let body = String::from_utf8_lossy(&refusal.body);
-    let reason = refusal.reason.as_deref().unwrap_or_default();
-    refusal.status == StatusCode::INTERNAL_SERVER_ERROR
+/// Whether a failure says by its reason phrase or its (decoded) body that it is a refusal for load.
+pub(super) fn is_overload(status: StatusCode, reason: Option<&str>, body: &[u8]) -> bool {
+    let body = String::from_utf8_lossy(body);
+    let reason = reason.unwrap_or_default();
+    status == StatusCode::INTERNAL_SERVER_ERROR
         && OVERLOAD.iter().any(|text| body.contains(text) || reason.contains(text))
 }
 
 /// "Retry-After = HTTP-date / delay-seconds" (RFC 9110 §10.2.3).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let pause = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),

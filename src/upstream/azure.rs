@@ -1,18 +1,23 @@
 //! [`Azure`]: the operations that handlers need of the service, with redirects followed.
 //!
-//! A redirect within the service is followed with the credential, one to a blob host without. Nothing is
-//! repeated here: whether to ask again is the caller's decision, which knows of stored copies.
+//! A redirect within the service is followed with the credential, one to a blob host without. Documents come
+//! whole, and a package's download is taken up again where it breaks. Nothing else is repeated here: requests
+//! are by [`super::Retrying`], and whether to do the whole again is the decision of the caller, which knows of
+//! stored copies.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use http::{
     HeaderValue, StatusCode,
-    header::{ACCEPT, ACCEPT_ENCODING, RANGE},
+    header::{ACCEPT, ACCEPT_ENCODING, IF_RANGE, RANGE},
 };
+use tokio::time::Instant;
 
 use super::{
     Answer, Expect, Refused, Target, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse,
     answer::{Context, Step, classify},
+    resuming::{Part, Resumes, Resuming, Source},
     sites::{BlobLocation, Sites},
 };
 use crate::{clock::Clock, config::upstream::Upstream as Settings, ident::Name, redact::SignedUrl};
@@ -23,12 +28,23 @@ const MAX_HOPS: usize = 5;
 /// What a fetch of bytes must accept: with anything else the service was seen to answer 400 (facts §3.3).
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
+/// Longest wait for the rest of a broken download, its repeats included: clients have a part and wait for more,
+/// and the most patient of them do so for minutes, the least for half of one.
+const REST_PATIENCE: Duration = Duration::from_secs(30);
+
 /// The service.
 #[derive(Clone)]
 pub struct Azure {
     upstream: Arc<dyn Upstream>,
     sites: Arc<Sites>,
     clock: Clock,
+    resumes: Resumes,
+}
+
+/// A package's download: where it goes on, and how to ask anew where that is.
+struct Package {
+    azure: Azure,
+    request: UpstreamRequest,
 }
 
 /// Where the bytes of a package are.
@@ -46,8 +62,8 @@ pub enum Located {
 
 impl Azure {
     /// The service at the hosts of `settings`, asked through `upstream`.
-    pub fn new(upstream: Arc<dyn Upstream>, settings: &Settings, clock: Clock) -> Self {
-        Self { upstream, sites: Arc::new(Sites::new(settings)), clock }
+    pub fn new(upstream: Arc<dyn Upstream>, settings: &Settings, clock: Clock, resumes: Resumes) -> Self {
+        Self { upstream, sites: Arc::new(Sites::new(settings)), clock, resumes }
     }
 
     /// Whether `org` is a collection of a server of one's own, which has one host for everything.
@@ -56,16 +72,22 @@ impl Azure {
     }
 
     /// Fetches a document. It comes as the service encodes it (gzip or plain): read it with
-    /// [`super::body::read_document`]. A document that is kept as a blob is fetched from there.
+    /// [`super::body::read_document`]. A document that is kept as a blob is fetched from there. JSON and XML is
+    /// received to its end before this returns; what else [`Expect::Any`] brings may be large, and streams.
     pub async fn document(
         &self,
         mut request: UpstreamRequest,
         expect: Expect,
     ) -> Result<Answer, UpstreamError> {
         request.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        request.whole = matches!(expect, Expect::Json | Expect::Xml);
+        let whole = request.whole;
         match self.follow(request, expect).await? {
             Located::Direct(response) => Ok(Answer::Success(response)),
-            Located::Redirect(location) => self.download(&location.url, None).await.map(Answer::Success),
+            Located::Redirect(location) => {
+                let blob = UpstreamRequest { whole, ..blob_request(&location.url) };
+                self.fetch_blob(&blob).await.map(Answer::Success)
+            }
             Located::Refused(refused) => Ok(Answer::Refused(refused)),
         }
     }
@@ -77,21 +99,37 @@ impl Azure {
         self.follow(request, Expect::Bytes).await
     }
 
-    /// Fetches bytes from a blob host: status 200, or 206 if `range` was given and obeyed.
+    /// Fetches a package from where [`Azure::locate`] found it: status 200. When the body breaks, it goes on from
+    /// where it was, at the same URL or, when that is no longer good, at the one that `request` (what `locate`
+    /// was asked) leads to, if that names the same content.
     ///
-    /// [`UpstreamError::Link`] means that the signed URL is not (or no longer) good: locate again, once.
+    /// [`UpstreamError::Link`] means that the signed URL is not good from the start: locate again, once.
     /// Any other status is [`UpstreamError::Download`].
+    pub async fn package(
+        &self,
+        location: BlobLocation,
+        request: UpstreamRequest,
+    ) -> Result<UpstreamResponse, UpstreamError> {
+        let response = self.download(&location.url, None).await?;
+        let source = Package { azure: self.clone(), request };
+        Ok(Resuming::wrap(response, source, location, self.resumes.clone()))
+    }
+
+    /// Fetches bytes from a blob host: status 200, or 206 if `range` was given and obeyed.
     pub async fn download(
         &self,
         url: &SignedUrl,
         range: Option<HeaderValue>,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let mut request = UpstreamRequest::get(Target::Blob(url.clone()));
-        request.headers.insert(ACCEPT, OCTET_STREAM);
-        let ranged = range.is_some();
+        let mut request = blob_request(url);
         request.headers.extend(range.map(|range| (RANGE, range)));
-        let response = self.upstream.fetch(&request).await?;
-        let (host, status) = (url.authority().to_owned(), response.status);
+        self.fetch_blob(&request).await
+    }
+
+    async fn fetch_blob(&self, request: &UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
+        let response = self.upstream.fetch(request).await?;
+        let ranged = request.headers.contains_key(RANGE);
+        let (host, status) = (request.target.whom(), response.status);
         match status {
             StatusCode::OK => Ok(response),
             StatusCode::PARTIAL_CONTENT if ranged => Ok(response),
@@ -114,4 +152,40 @@ impl Azure {
         }
         Err(UpstreamError::Redirect(format!("more than {MAX_HOPS} in a row")))
     }
+}
+
+// === impl Package ===
+
+#[async_trait]
+impl Source for Package {
+    async fn open(&self, url: &SignedUrl, part: Option<Part>) -> Result<UpstreamResponse, UpstreamError> {
+        let mut request = blob_request(url);
+        (request.deadline, request.fresh) = (Some(Instant::now() + REST_PATIENCE), true);
+        if let Some(Part { first, tag }) = part {
+            let range = HeaderValue::try_from(format!("bytes={first}-"));
+            let range = range.map_err(|error| UpstreamError::Request(error.to_string()))?;
+            request.headers.insert(RANGE, range);
+            request.headers.extend(tag.map(|tag| (IF_RANGE, tag)));
+        }
+        self.azure.fetch_blob(&request).await
+    }
+
+    async fn relocate(&self) -> Result<BlobLocation, UpstreamError> {
+        let mut request = self.request.clone();
+        request.deadline = Some(Instant::now() + REST_PATIENCE);
+        let host = request.target.whom();
+        match self.azure.locate(request).await? {
+            Located::Redirect(location) => Ok(location),
+            Located::Direct(response) => Err(UpstreamError::Download { host, status: response.status }),
+            Located::Refused(refused) => {
+                Err(UpstreamError::Download { host, status: refused.refusal().status })
+            }
+        }
+    }
+}
+
+fn blob_request(url: &SignedUrl) -> UpstreamRequest {
+    let mut request = UpstreamRequest::get(Target::Blob(url.clone()));
+    request.headers.insert(ACCEPT, OCTET_STREAM);
+    request
 }

@@ -2,11 +2,13 @@
 //!
 //! Packages do not pass here: they are streamed.
 
-use std::io::Read;
+use std::{collections::VecDeque, io::Read, time::Duration};
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::MultiGzDecoder;
 use http::{HeaderMap, header};
+use tokio::time::timeout;
 
 use super::{BodyStream, UpstreamError, UpstreamResponse};
 
@@ -19,6 +21,14 @@ const DECODE_INLINE: usize = 64 << 10;
 enum Coding {
     Identity,
     Gzip,
+}
+
+/// A body of which a part was read before its reader comes. The reader gets it from its first byte on.
+#[derive(Default)]
+pub(super) struct ReadAhead {
+    read: VecDeque<Bytes>,
+    failure: Option<UpstreamError>,
+    rest: Option<Box<dyn BodyStream>>,
 }
 
 /// The body of `response`, decoded. `limit` bounds both the bytes that are received and those that come of
@@ -70,10 +80,62 @@ pub(super) async fn read_some(mut body: Box<dyn BodyStream>, headers: &HeaderMap
             break;
         }
     }
+    decoded_some(&some.freeze(), headers, limit)
+}
+
+/// Like [`read_some`], within `patience`, and the body stays as it is for whoever reads it next.
+pub(super) async fn peek(response: &mut UpstreamResponse, limit: usize, patience: Duration) -> Bytes {
+    let body = std::mem::replace(&mut response.body, Box::new(ReadAhead::default()));
+    let mut ahead = ReadAhead { rest: Some(body), ..ReadAhead::default() };
+    // A text that does not come in time is judged by what there is of it.
+    let _ = timeout(patience, ahead.fill(limit)).await;
+    let text: Vec<u8> = ahead.read.iter().flatten().copied().take(limit).collect();
+    response.body = Box::new(ahead);
+    decoded_some(&text.into(), &response.headers, limit)
+}
+
+fn decoded_some(some: &Bytes, headers: &HeaderMap, limit: usize) -> Bytes {
     match Coding::of(headers) {
-        Ok(Coding::Identity) => some.freeze(),
-        Ok(Coding::Gzip) => unfold(&some, limit as u64).0.into(),
+        Ok(Coding::Identity) => some.clone(),
+        Ok(Coding::Gzip) => unfold(some, limit as u64).0.into(),
         Err(_) => Bytes::new(),
+    }
+}
+
+// === impl ReadAhead ===
+
+impl ReadAhead {
+    /// A body that was read to its end.
+    pub(super) fn whole(body: Bytes) -> Self {
+        Self { read: Some(body).filter(|body| !body.is_empty()).into_iter().collect(), ..Self::default() }
+    }
+
+    async fn fill(&mut self, limit: usize) {
+        let mut length = 0;
+        while let Some(rest) = self.rest.as_mut().filter(|_| length < limit) {
+            match rest.next().await {
+                Ok(Some(bytes)) => {
+                    length += bytes.len();
+                    self.read.push_back(bytes);
+                }
+                Ok(None) => self.rest = None,
+                Err(error) => (self.failure, self.rest) = (Some(error), None),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl BodyStream for ReadAhead {
+    async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        if let Some(bytes) = self.read.pop_front() {
+            return Ok(Some(bytes));
+        }
+        match (&self.failure, &mut self.rest) {
+            (Some(failure), _) => Err(failure.clone()),
+            (None, Some(rest)) => rest.next().await,
+            (None, None) => Ok(None),
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Every wait has a limit. Redirects are not followed here, nothing is decoded and nothing is repeated, with
 //! one exception: a kept connection that ends before the head comes was closed by the service in the
-//! meantime (it cycles connections, facts §7.4), so an idempotent request is sent once more on a new one.
+//! meantime (it cycles connections, facts §7.4), so an idempotent request is sent once more on a new one, at
+//! once and on the same permit. Every other repeat is the business of [`super::Retrying`].
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,9 +18,13 @@ use super::{
     connector::{Connection, Connector, Failure, Framing, Head},
     outgoing::Outgoing,
     resolve::Resolver,
+    retrying::{Reason, Retries},
     sites::Sites,
 };
-use crate::config::upstream::{Scheme, Upstream as Settings};
+use crate::{
+    config::upstream::{Scheme, Upstream as Settings},
+    throttle::Class,
+};
 
 /// Headers that speak of one connection (RFC 9110 §7.6.1), besides those that `Connection` names.
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -40,6 +45,7 @@ pub struct Http {
     pub(super) resolver: Resolver,
     sites: Sites,
     limits: Limits,
+    retries: Option<Retries>,
 }
 
 #[derive(Clone, Copy)]
@@ -75,22 +81,44 @@ impl Http {
                 first_byte: settings.first_byte_timeout,
                 idle: settings.idle_timeout,
             },
+            retries: None,
         })
     }
 
-    /// Sends what is ready to be written, and waits for the head of the response.
-    pub(super) async fn send(&self, outgoing: &Outgoing) -> Result<UpstreamResponse, UpstreamError> {
-        let (connection, head) = self.exchange(outgoing).await?;
+    /// Counts requests that were sent again because their kept connection had ended.
+    #[must_use]
+    pub fn counting(mut self, retries: Retries) -> Self {
+        self.retries = Some(retries);
+        self
+    }
+
+    /// Sends what is ready to be written, and waits for the head of the response; `fresh` keeps it off connections
+    /// that were used before.
+    pub(super) async fn send(
+        &self,
+        outgoing: &Outgoing,
+        fresh: bool,
+        class: Class,
+    ) -> Result<UpstreamResponse, UpstreamError> {
+        let (connection, head) = self.exchange(outgoing, fresh, class).await?;
         self.respond(outgoing, connection, head).await
     }
 
-    async fn exchange(&self, outgoing: &Outgoing) -> Result<(Connection, Head), UpstreamError> {
+    async fn exchange(
+        &self,
+        outgoing: &Outgoing,
+        fresh: bool,
+        class: Class,
+    ) -> Result<(Connection, Head), UpstreamError> {
         let mut deadline = Instant::now() + self.limits.connect;
         let addresses = timeout_at(deadline, self.resolve(outgoing)).await;
         let addresses = addresses.map_err(|_| out_of_time(outgoing.host(), Phase::Connect))??;
-        if let Some(connection) = self.connector.reuse(&outgoing.origin, &addresses).await {
+        if !fresh && let Some(connection) = self.connector.reuse(&outgoing.origin, &addresses).await {
             match self.ask(connection, outgoing).await? {
                 Err(failure) if failure.closed && outgoing.may_be_repeated() => {
+                    if let Some(retries) = &self.retries {
+                        retries.count(class, Reason::KeptConnection);
+                    }
                     deadline = Instant::now() + self.limits.connect;
                 }
                 answer => return answer.map_err(|failure| broken(outgoing.host(), failure)),
@@ -174,7 +202,8 @@ impl Http {
 #[async_trait]
 impl Upstream for Http {
     async fn fetch(&self, request: &UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
-        self.send(&Outgoing::new(request, &self.sites)?).await
+        let outgoing = Outgoing::new(request, &self.sites)?;
+        self.send(&outgoing, request.fresh, request.target.class()).await
     }
 }
 

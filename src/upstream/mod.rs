@@ -1,6 +1,7 @@
 //! The service as the gate sees it: one request out, a classified answer back.
 //!
-//! [`Upstream::fetch`] speaks HTTP and nothing else; its wrappers add one concern each (permit, metrics).
+//! [`Upstream::fetch`] speaks HTTP and nothing else; its wrappers add one concern each (permit, metrics,
+//! whole bodies, repeats).
 //! [`answer`] turns a response into what the handlers decide on, so that the oddities of the service
 //! (sign-in pages, refusals as 500, redirects to signed URLs) are known in this module only. [`Azure`] is
 //! what the handlers call.
@@ -15,14 +16,18 @@ pub mod http;
 pub mod metered;
 mod outgoing;
 mod resolve;
+pub mod resuming;
+pub mod retrying;
 pub mod sites;
 pub mod throttled;
+pub mod whole;
 
 use std::{fmt, time::Duration};
 
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 pub use self::{
     advisories::Advisories,
@@ -31,8 +36,11 @@ pub use self::{
     dialer::Dialer,
     http::{Http, HttpError},
     metered::Metered,
+    resuming::Resumes,
+    retrying::{Retries, Retrying},
     sites::BlobLocation,
     throttled::Throttled,
+    whole::Whole,
 };
 
 use crate::{ident::Name, redact::SignedUrl, throttle::Class};
@@ -77,6 +85,13 @@ pub struct UpstreamRequest {
     pub authorization: Option<HeaderValue>,
     /// A JSON body, without a content coding; empty for none.
     pub body: Bytes,
+    /// When nobody waits for the answer's head any more; `None` leaves it to the configuration.
+    pub deadline: Option<Instant>,
+    /// Whether a kept connection must not be used: the one before may have been broken by what broke this.
+    pub fresh: bool,
+    /// Whether the body is of use only as a whole (a document): then it is read before the answer is given, so
+    /// that one which breaks can be asked for again.
+    pub whole: bool,
 }
 
 /// A response's head and its body stream.
@@ -114,6 +129,10 @@ pub enum Phase {
     FirstByte,
     /// Between two reads of the body.
     Idle,
+    /// From a document's head to its end.
+    Document,
+    /// Until the request's deadline, repeats included.
+    Deadline,
 }
 
 /// Why no (complete) response came.
@@ -208,6 +227,18 @@ pub struct Refusal {
     pub body: Bytes,
 }
 
+// === impl Service ===
+
+impl Service {
+    /// Name in errors and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pkgs => "pkgs",
+            Self::Feeds => "feeds",
+        }
+    }
+}
+
 // === impl Target ===
 
 impl Target {
@@ -216,6 +247,14 @@ impl Target {
         match self {
             Self::Service { .. } => Class::Api,
             Self::Blob(_) => Class::Blob,
+        }
+    }
+
+    /// Who is asked, for errors of layers that know no hosts.
+    fn whom(&self) -> String {
+        match self {
+            Self::Service { service, org, .. } => format!("{} of {org}", service.as_str()),
+            Self::Blob(url) => url.authority().to_owned(),
         }
     }
 }
@@ -231,6 +270,9 @@ impl UpstreamRequest {
             headers: HeaderMap::new(),
             authorization: None,
             body: Bytes::new(),
+            deadline: None,
+            fresh: false,
+            whole: false,
         }
     }
 }
@@ -243,7 +285,8 @@ impl fmt::Debug for UpstreamRequest {
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("authorization", &self.authorization.as_ref().map(|_| "***"))
             .field("body", &self.body.len())
-            .finish()
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
     }
 }
 

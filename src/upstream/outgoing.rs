@@ -8,7 +8,10 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RANGE, USER_AGENT},
+    header::{
+        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, IF_RANGE, RANGE,
+        USER_AGENT,
+    },
 };
 
 use super::{Target, UpstreamError, UpstreamRequest, sites::Sites};
@@ -25,7 +28,7 @@ const TO_SERVICE: [HeaderName; 3] = [
     HeaderName::from_static("x-nuget-client-version"),
 ];
 /// All that a blob host gets: the signature in the URL is the only credential that it may see (facts §3.5).
-const TO_BLOB: [HeaderName; 2] = [ACCEPT, RANGE];
+const TO_BLOB: [HeaderName; 3] = [ACCEPT, RANGE, IF_RANGE];
 /// The only type of bodies, both ways, of a question in a body.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Asks for 401 instead of a redirect to a sign-in page (facts §6).

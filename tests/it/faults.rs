@@ -107,7 +107,7 @@ async fn a_refusal_with_a_stored_copy_is_covered_and_without_one_is_passed_on() 
         .await
         .unwrap();
     let stale = "metadata.packument = { fresh = \"0ms\", stale_while_revalidate = \"0ms\", stale_if_error = \"1h\" }\n\
-                 outage.cooldown = \"0ms\"\n";
+                 outage.cooldown = \"0ms\"\nretry.attempts = 1\n";
     let scene = Scene::with(simulator, stale);
     assert_eq!(scene.get(&format!("{NPM}/large")).await.status, 200);
     for status in [429, 500, 503] {

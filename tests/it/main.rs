@@ -17,6 +17,7 @@ mod outages;
 mod packages;
 mod process;
 mod reference;
+mod resume;
 #[allow(dead_code, reason = "it serves several test programs")]
 #[path = "../support/mod.rs"]
 mod scripted;

@@ -340,6 +340,8 @@ pub fn config(service: SocketAddr, folder: &std::path::Path) -> Config {
     config.listen.threads = 2;
     config.listen.drain_timeout = Duration::from_secs(2);
     config.admin.address = ([127, 0, 0, 1], 0).into();
+    // A script says what each request gets; the tests of repeats have their own.
+    config.retry.attempts = 1;
     config.store.path = folder.into();
     config.store.free_reserve = 0;
     config

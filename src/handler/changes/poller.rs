@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -209,16 +209,15 @@ impl Poller {
         let route = DocumentRoute { feed: feed.clone(), document: Document::ServiceIndex };
         let place = route.feed_path().replacen("/_packaging/", &format!("/_apis/packaging/{resource}/"), 1);
         let accept = HeaderValue::from_static("application/json");
+        let target = Target::Service {
+            service: Service::Feeds,
+            org: feed.org.clone(),
+            path: format!("{place}{below}"),
+        };
         let request = UpstreamRequest {
-            body: Bytes::new(),
-            method: Method::GET,
-            target: Target::Service {
-                service: Service::Feeds,
-                org: feed.org.clone(),
-                path: format!("{place}{below}"),
-            },
             headers: HeaderMap::from_iter([(header::ACCEPT, accept)]),
             authorization: authorization.cloned(),
+            ..UpstreamRequest::get(target)
         };
         let parts = &self.handler.parts;
         let answer = async {

@@ -103,3 +103,36 @@ async fn some_of_a_refusal_is_kept_whatever_happens_to_the_rest() {
     assert_eq!(read_some(body(&[b"x"]), &coded("br"), 64).await, "");
     assert_eq!(read_some(body(&[]), &plain, 0).await, "");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_was_looked_into_is_still_whole_for_its_reader() {
+    let patience = Duration::from_secs(1);
+    let respond = |body, headers| UpstreamResponse { status: StatusCode::OK, reason: None, headers, body };
+    let packed = gzip(b"refused");
+    let rows = [
+        (&[&b"abc"[..], b"def"][..], HeaderMap::new(), 4, "abcd"),
+        (&[&packed], coded("gzip"), 64, "refused"),
+    ];
+    for (parts, headers, limit, text) in rows {
+        let mut response = respond(body(parts), headers);
+        assert_eq!(peek(&mut response, limit, patience).await, text);
+        assert_eq!(read_to_end(response.body, 1 << 10).await.unwrap(), parts.concat());
+    }
+    let mut response = respond(broken(b"abc"), HeaderMap::new());
+    assert_eq!(peek(&mut response, 64, patience).await, "abc");
+    assert_eq!(response.body.next().await.unwrap().unwrap(), "abc");
+    for _ in 0..2 {
+        assert!(response.body.next().await.is_err(), "a broken body stays broken");
+    }
+    let mut silent = respond(Box::new(Silent), HeaderMap::new());
+    assert_eq!(peek(&mut silent, 64, patience).await, "");
+}
+
+struct Silent;
+
+#[async_trait]
+impl BodyStream for Silent {
+    async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        std::future::pending().await
+    }
+}

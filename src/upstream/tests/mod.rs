@@ -1,5 +1,6 @@
 //! The client over real sockets, against servers that play a script.
 
+mod repeats;
 mod server;
 mod service;
 mod tls;

@@ -7,6 +7,7 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 use http::{HeaderValue, StatusCode};
+use prometheus::Registry;
 
 use super::{
     get,
@@ -16,14 +17,14 @@ use super::{
 use crate::{
     clock::Clock,
     redact::SignedUrl,
-    upstream::{Answer, Azure, Expect, Located, Refused, UpstreamError, UpstreamRequest, body},
+    upstream::{Answer, Azure, Expect, Located, Refused, Resumes, UpstreamError, UpstreamRequest, body},
 };
 
 const ID: &str = "1E57CF2792A900D06C1CDFB3C453F35BC86F72788AA9724C96C929D1CC6B456A00";
 
 fn azure(server: &Server) -> Azure {
     let clock = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
-    Azure::new(shared(server), &settings(server), clock)
+    Azure::new(shared(server), &settings(server), clock, Resumes::new(&Registry::new()).unwrap())
 }
 
 fn request() -> UpstreamRequest {
