@@ -27,7 +27,7 @@
 //! | 2 | [`blob`] | immutable bytes by storage id; fills that many follow |
 //! | 2 | [`document`] | URL rewriting, abbreviated packument, representations |
 //! | 3 | [`upstream`] | the service: connections, redirects, what its answers mean |
-//! | 3 | [`cache`] | documents in memory and on disk, package → blob, coalescing |
+//! | 3 | [`cache`] | documents in memory and on disk, package → blob, feeds' identities, generations, coalescing |
 //! | 4 | [`access`] | verdicts: whom the service lets read what |
 //! | 5 | [`handler`] | what to do for each kind of request |
 //! | 6 | [`proxy`] | the Pingora edge |

@@ -4,6 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::Freshness;
 
+/// Documents that are good for less than this are not fetched ahead of time: they are stale before it could help.
+const RIPENING: Duration = Duration::from_secs(7);
+
 /// What may be done with a stored document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usability {
@@ -43,6 +46,17 @@ pub fn assess(policy: &Freshness, fetched_at: SystemTime, now: SystemTime) -> As
     Assessment { usability, age: age.as_secs(), ttl: seconds(policy.fresh) - seconds(age) }
 }
 
+// === impl Assessment ===
+
+impl Assessment {
+    /// Whether a fresh document that is in use should be fetched anew before it goes stale: in the last quarter of its
+    /// time, each at a moment of its own (`spread`), so that those that came together are not asked for together.
+    pub fn is_ripe(&self, policy: &Freshness, spread: u8) -> bool {
+        let ripe = policy.fresh.mul_f64(0.75 + 0.2 * f64::from(spread) / f64::from(u8::MAX));
+        self.usability == Usability::Fresh && ripe >= RIPENING && Duration::from_secs(self.age) >= ripe
+    }
+}
+
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
@@ -74,6 +88,26 @@ mod tests {
         check(90, Usability::StaleIfError, -30);
         check(659, Usability::StaleIfError, -599);
         check(660, Usability::Expired, -600);
+    }
+
+    #[test]
+    fn a_document_ripens_in_the_last_quarter_of_its_time_each_at_its_own_moment() {
+        let rows = [
+            (60, 0, 44, false),
+            (60, 0, 45, true),
+            (60, 255, 56, false),
+            (60, 255, 57, true),
+            (9, 0, 8, false),
+        ];
+        for (fresh, spread, age, expected) in rows {
+            let policy = Freshness {
+                fresh: Duration::from_secs(fresh),
+                stale_while_revalidate: Duration::ZERO,
+                stale_if_error: Duration::ZERO,
+            };
+            let assessment = assess(&policy, UNIX_EPOCH, UNIX_EPOCH + Duration::from_secs(age));
+            assert_eq!(assessment.is_ripe(&policy, spread), expected, "{fresh} {spread} {age}");
+        }
     }
 
     #[test]

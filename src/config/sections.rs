@@ -53,6 +53,9 @@ pub struct Freshness {
 pub struct Metadata {
     /// Memory for representations that are ready to be sent, in bytes.
     pub memory: u64,
+    /// How long "there is no such document" is believed, for the caller who was told so; zero asks each time. Short,
+    /// since a version that was just published must show (facts §8.1).
+    pub negative_ttl: Duration,
     /// NuGet service index: changes when the service does.
     pub service_index: Freshness,
     /// npm packument.
@@ -239,6 +242,7 @@ impl Default for Metadata {
         let steady = Freshness::new(HOUR, DAY, 7 * DAY);
         Self {
             memory: 256 << 20,
+            negative_ttl: 10 * SECOND,
             service_index: steady,
             packument: changing,
             version_list: changing,
@@ -258,9 +262,11 @@ impl Metadata {
     pub(super) fn read(mut keys: Keys<'_>) -> Self {
         let default = Self::default();
         let memory = keys.size("memory", default.memory, 1 << 20);
+        let negative_ttl = keys.span("negative_ttl", default.negative_ttl, Duration::ZERO);
         let mut class = |name: &str, default: Freshness| Freshness::read(keys.inner(name), default);
         let section = Self {
             memory,
+            negative_ttl,
             service_index: class("service_index", default.service_index),
             packument: class("packument", default.packument),
             version_list: class("version_list", default.version_list),

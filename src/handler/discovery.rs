@@ -10,9 +10,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::{CacheStatus, Handler, HandlerError, Reply, Request};
+use super::{CacheStatus, Handler, HandlerError, Reply, Request, represent::rewrite_once};
 use crate::{
-    document::without_bom,
+    document::{rewrite::Rewriter, without_bom},
     route::{PassthroughRoute, Target},
     upstream::{Answer, Expect, Service, Target as Place, UpstreamRequest, body::read_document},
 };
@@ -49,6 +49,9 @@ impl Handler {
             let (own, kind) = own?;
             (others.ok().and_then(|(others, _)| joined(&own, &others)).unwrap_or(own), kind)
         };
+        let rewriter = Rewriter::new(self.parts.hosts.clone(), &request.base);
+        let rewriter = rewriter.map_err(|error| HandlerError::Internal(error.to_string()))?;
+        let list = rewrite_once(&rewriter, "application/json", &list);
         let mut headers = HeaderMap::new();
         headers.extend(kind.map(|kind| (header::CONTENT_TYPE, kind)));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));

@@ -11,7 +11,6 @@ use super::{
 use crate::{
     access::{Audience, Caller, Standing},
     cache::{Assessment, Entry, Generation, Landing, Origin, Usability, assess},
-    config::Freshness,
     document::representation::{Form, Representation, negotiate_form},
     route::{Document, DocumentClass, DocumentRoute, Format},
     upstream::{
@@ -106,7 +105,12 @@ impl Handler {
             return self.refreshed_or_stale(request, route, entry, true).await;
         }
         match usability {
-            Usability::Fresh => Ok(Obtained::stored(entry, CacheStatus::Hit { ttl: Some(ttl) })),
+            Usability::Fresh => {
+                if assessment.is_ripe(&self.freshness(route), entry.digest[0]) && self.may_work_ahead() {
+                    self.refresh_behind(&request.caller, route, &request.headers);
+                }
+                Ok(Obtained::stored(entry, CacheStatus::Hit { ttl: Some(ttl) }))
+            }
             Usability::StaleWhileRevalidate => {
                 self.refresh_behind(&request.caller, route, &request.headers);
                 Ok(Obtained::stored(entry, CacheStatus::StaleRefreshing { ttl }))
@@ -180,11 +184,19 @@ impl Handler {
         }
         self.screen_anonymous(request, &route.feed).await?;
         let caller = &request.caller;
+        if !Wishes::of(&request.headers).revalidate
+            && let Some(refusal) = self.known_missing(caller, route)
+        {
+            return Err(HandlerError::Refused(refusal));
+        }
         let (fetched, collapsed) = match self.standing(caller, &route.feed) {
             Standing::Denied(refusal) => return Err(HandlerError::Refused(refusal)),
             Standing::Allowed => self.fetch_shared(caller, route, &request.headers).await,
-            // The service index is the very question that permission is.
-            Standing::Grace | Standing::Unknown if route.document == Document::ServiceIndex => {
+            // The service index is the very question that permission is; a feed whose index just gave no word is
+            // not asked for it again.
+            Standing::Grace | Standing::Unknown
+                if route.document == Document::ServiceIndex || !route.feed.is_identified() =>
+            {
                 (self.fetch_as(caller, route, &request.headers).await, false)
             }
             // Asked first, two callers who begin at the same moment still have one fetch.
@@ -238,6 +250,11 @@ impl Handler {
             Some((Err(error), _)) if !error.is_outage() => Err(error),
             Some((Err(_), _)) | None => Ok(Obtained::stored(entry, stale)),
         }
+    }
+
+    /// Whether there is room for work that nobody waits for.
+    fn may_work_ahead(&self) -> bool {
+        !self.outage.suspected()
     }
 
     fn refresh_behind(&self, caller: &Caller, route: &DocumentRoute, headers: &HeaderMap) {
@@ -327,8 +344,9 @@ impl Handler {
                 Ok(fetched)
             }
             Answer::Refused(refused) => {
-                if matches!(refused, Refused::NotFound(_)) {
+                if let Refused::NotFound(refusal) = &refused {
                     self.parts.documents.remove(&key(route, caller.audience()));
+                    self.note_missing(caller, route, generation, refusal);
                 }
                 Err(self.refused(refused))
             }
@@ -389,22 +407,6 @@ impl Handler {
         let key = key(&route, audience);
         let entry = self.parts.documents.put(&key, body.clone(), self.now(), generation, origin).await;
         Ok(Fetched { entry, body, feed: route.feed })
-    }
-
-    pub(super) fn policy(&self, class: DocumentClass) -> &Freshness {
-        let metadata = &self.parts.metadata;
-        match class {
-            DocumentClass::ServiceIndex => &metadata.service_index,
-            DocumentClass::Packument => &metadata.packument,
-            DocumentClass::VersionList => &metadata.version_list,
-            DocumentClass::Registration => &metadata.registration,
-            DocumentClass::Nuspec => &metadata.nuspec,
-            DocumentClass::Search => &metadata.search,
-            DocumentClass::Vulnerabilities => &metadata.vulnerabilities,
-            DocumentClass::Odata => &metadata.odata,
-            DocumentClass::Rest => &metadata.rest,
-            DocumentClass::Feeds => &metadata.feeds,
-        }
     }
 }
 

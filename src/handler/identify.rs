@@ -31,10 +31,7 @@ impl Handler {
             Known::Old(identity) if unasked => feed.identified(&identity),
             Known::Unknown if unasked => return Ok(()),
             Known::Nothing => return Ok(()),
-            Known::Old(identity) => {
-                let feed = feed.identified(&identity);
-                self.identified_anew(request, &feed).await.unwrap_or(feed)
-            }
+            Known::Old(identity) => self.identified_anew(request, feed, &identity).await,
             Known::Unknown => {
                 let writes = request.route.target.effect(&request.method).is_some();
                 match self.identified_first(request, &feed).await {
@@ -64,12 +61,21 @@ impl Handler {
         feed.clone().identified(&identity)
     }
 
-    /// The identity of a feed that had one: the old one holds unless the service tells another.
-    async fn identified_anew(&self, request: &Request, feed: &FeedRef) -> Option<FeedRef> {
+    /// The identity of a feed that had one: the old one holds unless the service tells another, or knows the feed no
+    /// more.
+    async fn identified_anew(&self, request: &Request, feed: FeedRef, identity: &str) -> FeedRef {
+        let old = feed.clone().identified(identity);
         if self.outage.suspected() {
-            return None;
+            return old;
         }
-        self.patiently(self.index(request, feed)).await?.ok()
+        match self.patiently(self.index(request, &old)).await {
+            Some(Ok(identified)) => identified,
+            Some(Err(HandlerError::Refused(refusal))) if !is_denial(refusal.status) => {
+                self.parts.identities.learn_nothing(&feed, self.now());
+                feed
+            }
+            Some(Err(_)) | None => old,
+        }
     }
 
     async fn identified_first(

@@ -14,6 +14,7 @@ mod error;
 mod identify;
 mod listing;
 mod metrics;
+mod missing;
 mod outage;
 mod package;
 mod passthrough;
@@ -36,7 +37,7 @@ pub use reply::{CacheStatus, PackageBody, Reply, ReplyBody};
 use crate::{
     access::{Access, Caller},
     blob::BlobStore,
-    cache::{Coalescer, DocumentCache, Entry, Generations, Identities, PackageIndex},
+    cache::{Coalescer, DocumentCache, Entry, Generations, Identities, NegativeCache, PackageIndex},
     clock::Clock,
     config,
     document::{
@@ -45,7 +46,7 @@ use crate::{
     },
     ident::{FeedRef, Name},
     route::{Derived, DerivedRoute, DocumentClass, Effect, Protocol, Route, Target},
-    upstream::{Advisories, Azure, Service},
+    upstream::{Advisories, Azure, Refusal, Service},
 };
 use outage::OutageMemory;
 
@@ -122,6 +123,8 @@ pub struct Parts {
     pub hosts: Arc<ServiceHosts>,
     /// Documents.
     pub documents: DocumentCache,
+    /// What there is not.
+    pub missing: NegativeCache<Refusal>,
     /// Which package is which blob.
     pub packages: PackageIndex,
     /// Which feed a spelling means.
@@ -208,7 +211,9 @@ impl Handler {
             return Ok(Outcome::Reply(derived::pong()));
         }
         if let Target::Audit(_) = request.route.target {
-            return audit::intake(&request.method);
+            let outcome = audit::intake(&request.method)?;
+            // Before the body: who may not read the feed has nothing to upload.
+            return self.identify(request).await.map(|()| outcome);
         }
         let effect = request.route.target.effect(&request.method);
         if effect.is_some() || !matches!(request.route.target, Target::Passthrough(_)) {
@@ -233,8 +238,7 @@ impl Handler {
     }
 
     /// Answers a request for which [`Handler::answer`] said [`Outcome::Body`]. `body` is as it came over the wire.
-    pub async fn answer_body(&self, request: &mut Request, body: Bytes) -> Result<Outcome, HandlerError> {
-        self.identify(request).await?;
+    pub async fn answer_body(&self, request: &Request, body: Bytes) -> Result<Outcome, HandlerError> {
         match &request.route.target {
             Target::Audit(route) => self.audit(request, route, body).await.map(Outcome::Reply),
             _ => Err(HandlerError::Internal("a body that was not asked for".to_owned())),

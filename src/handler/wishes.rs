@@ -9,6 +9,7 @@
 //!   caller may read the feed. So only a caller who is allowed *now* gets a stored copy.
 //!
 //! For the bytes of packages only the last is: they never change (facts §0.9), so asking again would bring the same.
+//! What is never stored (writes, routes that are passed through, audits) has no copy to speak of: nothing is heard there.
 //! `no-store` is not heard: it would have each caller fetch anew what others have stored already, and protects
 //! nothing, since the answer is the feed's and not the caller's. The rest (`max-age` above 0, `max-stale`, `min-fresh`)
 //! would only shift the operator's own freshness, which is short.

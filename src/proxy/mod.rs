@@ -87,7 +87,7 @@ impl Edge {
         context.caller = Some(*request.caller.id());
         let answer = match self.handler.answer(&mut request).await {
             Ok(Outcome::Body { limit }) => match upload::read(session, limit).await {
-                Ok(body) => self.handler.answer_body(&mut request, body).await,
+                Ok(body) => self.handler.answer_body(&request, body).await,
                 Err(error) => Err(error),
             },
             answer => answer,

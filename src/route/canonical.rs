@@ -1,8 +1,8 @@
 //! Routes written out again: the one spelling that goes upstream, and the keys under which answers are kept.
 //!
 //! A path written here is read back as the same route (a property test holds it), and a key is never a path: it
-//! starts with [`FeedRef::key`], which has no `/` beyond its own two, then `npm` or `nuget` and a word for the
-//! kind, so that no document has the key of another or of a package.
+//! starts with [`FeedRef::key`], which has no `/` beyond its own two, then `npm`, `nuget` or `rest` and a word for
+//! the kind, so that no document has the key of another or of a package.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -120,12 +120,12 @@ impl Document {
             Self::RegistrationIndex(..) | Self::RegistrationPage(..) | Self::RegistrationLeaf(..) => {
                 DocumentClass::Registration
             }
-            Self::Search(_) => DocumentClass::Search,
-            Self::Vulnerabilities(_) => DocumentClass::Vulnerabilities,
-            Self::Odata(Odata {
+            Self::Search(_)
+            | Self::Odata(Odata {
                 resource: OdataResource::Search { .. } | OdataResource::Packages { .. },
                 ..
             }) => DocumentClass::Search,
+            Self::Vulnerabilities(_) => DocumentClass::Vulnerabilities,
             Self::Odata(_) => DocumentClass::Odata,
             Self::Rest(rest) if rest.feeds_host => DocumentClass::Feeds,
             Self::Rest(_) => DocumentClass::Rest,
@@ -135,12 +135,11 @@ impl Document {
     /// What the document is written in.
     pub fn format(&self) -> Format {
         match self {
-            Self::Nuspec(..) => Format::Xml,
             Self::Odata(Odata {
                 resource: OdataResource::Search { count: true } | OdataResource::Packages { count: true },
                 ..
             }) => Format::Text,
-            Self::Odata(_) => Format::Xml,
+            Self::Nuspec(..) | Self::Odata(_) => Format::Xml,
             Self::Rest(rest) => rest.format,
             Self::Packument(_)
             | Self::ServiceIndex

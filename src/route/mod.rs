@@ -117,7 +117,7 @@ pub enum Document {
     Rest(Rest),
 }
 
-/// A document of NuGet v2 (OData, facts §4.3).
+/// A document of NuGet v2 (`OData`, facts §4.3).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Odata {
     /// Which.
@@ -332,7 +332,7 @@ pub enum RouteError {
     /// not UTF-8; or the authority of an absolute form holds user information (RFC 9110 §4.2.4).
     #[error("path `{0}` is badly encoded: {1}")]
     Encoding(String, &'static str),
-    /// A name in the path is not valid.
+    /// A name, version or GUID in the path or query is not valid; with the value and the rule that it breaks.
     #[error("path `{0}`: {1}")]
     Name(String, String),
     /// Neither the Host nor the path's first segment is the name of an organisation.

@@ -21,11 +21,9 @@ pub(super) fn recognise(tail: &[Segment<'_>], place: &Place<'_, '_>) -> Reading 
         // A package is called `-`, and only its tarballs have a second one.
         ["-", first, ref rest @ ..] if first != "-" => of_registry(first, rest),
         [scope, name, ref rest @ ..] if is_scope(scope) => {
-            of_package(npm_name(&format!("{scope}/{name}"))?, Some(scope), rest, place)
+            Ok(of_package(scoped(scope, name)?, Some(scope), rest, place))
         }
-        [name, ref rest @ ..] => {
-            of_package(NpmName::parse(name).map_err(|_| Unread::Unknown)?, None, rest, place)
-        }
+        [name, ref rest @ ..] => Ok(of_package(unscoped(name)?, None, rest, place)),
         [] => Err(Unread::Unknown),
     }
 }
@@ -51,9 +49,9 @@ fn is_scope(text: &str) -> bool {
 }
 
 /// What follows a package's name.
-fn of_package(name: NpmName, scope: Option<&str>, rest: &[&str], place: &Place<'_, '_>) -> Reading {
+fn of_package(name: NpmName, scope: Option<&str>, rest: &[&str], place: &Place<'_, '_>) -> Found {
     let plain = query::is_without_effect(place.query, &[]);
-    let found = match *rest {
+    match *rest {
         [] if plain => Found::Document(Document::Packument(name)),
         ["-", file] if is_file(file) => tarball(name, file),
         // Some clients repeat the scope before the file's name; the service's own URLs don't.
@@ -62,8 +60,7 @@ fn of_package(name: NpmName, scope: Option<&str>, rest: &[&str], place: &Place<'
             Found::Derived(Derived::Manifest(name, spec.to_owned()))
         }
         _ => Found::Other(Subject::Npm(name)),
-    };
-    Ok(found)
+    }
 }
 
 fn tarball(name: NpmName, file: &str) -> Found {
@@ -79,11 +76,9 @@ fn of_registry(first: &str, rest: &[&str]) -> Reading {
         ("npm", ["v1", "security", "audits", "quick"]) => Ok(Found::Audit(Audit::Quick)),
         ("npm", ["v1", "security", "audits"]) => Ok(Found::Audit(Audit::Full)),
         ("package", [scope, name, rest @ ..]) if is_scope(scope) => {
-            about_package(npm_name(&format!("{scope}/{name}"))?, rest)
+            Ok(about_package(scoped(scope, name)?, rest))
         }
-        ("package", [name, rest @ ..]) => {
-            about_package(NpmName::parse(name).map_err(|_| Unread::Unknown)?, rest)
-        }
+        ("package", [name, rest @ ..]) => Ok(about_package(unscoped(name)?, rest)),
         // Logins, tokens, hooks, search: nothing of a package.
         ("all" | "npm" | "user" | "v1", _) => Ok(Found::Other(Subject::Fixed)),
         _ => Err(Unread::Unknown),
@@ -91,12 +86,21 @@ fn of_registry(first: &str, rest: &[&str]) -> Reading {
 }
 
 /// What follows `-/package/{name}`.
-fn about_package(name: NpmName, rest: &[&str]) -> Reading {
-    Ok(match *rest {
+fn about_package(name: NpmName, rest: &[&str]) -> Found {
+    match *rest {
         ["dist-tags"] => Found::Derived(Derived::DistTags(name)),
         ["dist-tags", tag] if is_npm_tag(tag) => Found::Derived(Derived::DistTag(name, tag.to_owned())),
         _ => Found::Other(Subject::Npm(name)),
-    })
+    }
+}
+
+fn scoped(scope: &str, name: &str) -> Result<NpmName, Unread> {
+    npm_name(&format!("{scope}/{name}"))
+}
+
+/// A text that is no name may be a word of a route that we don't know: passed through, not refused.
+fn unscoped(name: &str) -> Result<NpmName, Unread> {
+    NpmName::parse(name).map_err(|_| Unread::Unknown)
 }
 
 /// Whether a file name is made of what names and versions are made of, and ends in `.tgz`.

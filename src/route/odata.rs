@@ -1,4 +1,4 @@
-//! Grammar of NuGet v2 (OData), the paths below `_packaging/{feed}/nuget/v2` (facts §4.3).
+//! Grammar of NuGet v2 (`OData`), the paths below `_packaging/{feed}/nuget/v2` (facts §4.3).
 //!
 //! Only what names a package is taken apart; filters and the other options are kept as they are, since the service
 //! alone knows what they select. A package's bytes have three spellings here (`v2?id=&version=`, the gallery's
@@ -62,7 +62,7 @@ fn called(call: &str, count: bool, query: &str) -> Reading {
         ("packages", []) => Ok(document(OdataResource::Packages { count }, query)),
         ("search", []) => Ok(document(OdataResource::Search { count }, query)),
         ("findpackagesbyid", []) if !count => versions(query),
-        ("packages", [(one, id), (other, version)]) | ("packages", [(other, version), (one, id)])
+        ("packages", [(one, id), (other, version)] | [(other, version), (one, id)])
             if !count && one == "id" && other == "version" =>
         {
             Ok(document(OdataResource::Entry(nuget_id(id)?, nuget_version(version)?), query))

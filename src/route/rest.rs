@@ -25,24 +25,9 @@ pub(super) fn npm(tail: &[Segment<'_>], place: &Place<'_, '_>) -> Reading {
         [bin, packages, ref below @ ..] if is(bin, "RecycleBin") && is(packages, "packages") => {
             npm_other(after_scope(below))
         }
-        _ => match below_packages(&pieces) {
-            Some((scope, [name, versions, version, content]))
-                if is(versions, "versions") && is(content, "content") =>
-            {
-                npm_content(npm_package(scope, name)?, version)
-            }
-            Some((scope, [name, versions, version, readme]))
-                if is(versions, "versions") && is(readme, "readme") =>
-            {
-                npm_readme(npm_package(scope, name)?, version, place)
-            }
-            Some((scope, below @ ([_, last] | [_, last, _])))
-                if is(last, if below.len() == 2 { "upstreaming" } else { "versions" }) =>
-            {
-                npm_other((scope, below))
-            }
-            _ => npm_version(after_scope(&pieces), place),
-        },
+        _ => below_packages(&pieces)
+            .and_then(|(scope, below)| npm_below_packages(scope, below, place))
+            .unwrap_or_else(|| npm_version(after_scope(&pieces), place)),
     }
 }
 
@@ -85,6 +70,21 @@ fn below_packages<'a, 'p>(pieces: &'a [&'p str]) -> Option<(Option<&'p str>, &'a
     let (after, below) = after_scope(below);
     let scope = before.or(after);
     (is(packages, "packages") && (before.is_none() || after.is_none())).then_some((scope, below))
+}
+
+/// What follows `packages`; `None` where that is itself the name of a package.
+fn npm_below_packages(scope: Option<&str>, below: &[&str], place: &Place<'_, '_>) -> Option<Reading> {
+    match *below {
+        [name, versions, version, content] if is(versions, "versions") && is(content, "content") => {
+            Some(npm_package(scope, name).and_then(|package| npm_content(package, version)))
+        }
+        [name, versions, version, readme] if is(versions, "versions") && is(readme, "readme") => {
+            Some(npm_package(scope, name).and_then(|package| npm_readme(package, version, place)))
+        }
+        [_, upstreaming] if is(upstreaming, "upstreaming") => Some(npm_other((scope, below))),
+        [_, versions, _] if is(versions, "versions") => Some(npm_other((scope, below))),
+        _ => None,
+    }
 }
 
 /// `{name}/versions/{version}`, and the same with `/content`, which only PATCH has (facts §5.3).

@@ -1,9 +1,12 @@
 //! Metadata through the gate: rewriting, forms, encodings, entity tags.
 
-use feedgate_simulator::client::Response;
+use feedgate_simulator::{Simulator, client::Response};
 use serde_json::Value;
 
-use crate::support::{NPM, NUGET, Scene};
+use crate::{
+    support::{NPM, NUGET, Scene},
+    writes::{WRITER, publication, writable},
+};
 
 fn strings(value: &Value, found: &mut Vec<String>) {
     match value {
@@ -126,4 +129,27 @@ async fn a_missing_package_is_the_services_404() {
     let response = scene.get(&format!("{NPM}/nothing")).await;
     assert_eq!((response.status, response.reason.is_empty()), (404, false));
     assert_eq!(response.json()["typeKey"], direct.json()["typeKey"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_asked_for_once_by_each_caller_until_it_is_there() {
+    let scene = Scene::with(Simulator::builder().organisation(writable()).start().await.unwrap(), "");
+    let path = format!("{NPM}/fresh");
+    let asked =
+        || scene.simulator.count(|request| request.method == "GET" && request.path.ends_with("/fresh"));
+    for _ in 0..5 {
+        assert_eq!(scene.get(&path).await.status, 404);
+    }
+    assert_eq!(asked(), 1);
+    assert_eq!(scene.get_as(Some(crate::support::OTHER_PAT), &path, &[]).await.status, 404);
+    assert_eq!(asked(), 2, "another caller may see more");
+    assert_eq!(scene.get_with(&path, &[("Cache-Control", "no-cache")]).await.status, 404);
+    assert_eq!(asked(), 3);
+    let credential = feedgate_simulator::client::basic("any", WRITER);
+    let headers = [("Authorization", credential.as_str()), ("Content-Type", "application/json")];
+    let body = publication("fresh", "1.0.0");
+    let published =
+        feedgate_simulator::client::send("PUT", &scene.url(&path), &headers, &body).await.unwrap();
+    assert_eq!(published.status, 200, "{}", published.text());
+    assert_eq!(scene.get(&path).await.status, 200);
 }

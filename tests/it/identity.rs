@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use feedgate_simulator::{
-    Feed, NpmPackage, NpmVersion, NugetPackage, NugetVersion, Organisation, Simulator, client::Response,
+    Feed, NpmPackage, NpmVersion, NugetPackage, NugetVersion, Organisation, Scope, Simulator, Token,
+    client::{self, Response},
 };
 
-use crate::support::{OTHER_PAT, PAT, Scene, readers};
+use crate::{
+    support::{DEADLINE, OTHER_PAT, PAT, Scene, readers},
+    writes::WRITER,
+};
 
 const PACKAGES: usize = 30;
 
@@ -84,4 +88,39 @@ async fn spellings_of_a_feed_share_every_document_and_every_byte() {
     assert!(asked["nuget/v3/index.json"] <= 6, "{}", asked["nuget/v3/index.json"]);
     let downloads = scene.simulator.blob_downloads();
     assert_eq!((downloads.len(), downloads.values().max()), (2 * PACKAGES, Some(&1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_feed_is_followed_within_its_time_and_at_once_when_renamed_through_the_gate() {
+    let feed = |name: &str, salt: &str| {
+        let version = NpmVersion::new().size(700).salt(salt);
+        Feed::new(name).npm(NpmPackage::new("left-pad").version("1.0.0", version))
+    };
+    let organisation = readers(Organisation::new("contoso").feed(feed("one", "1")).feed(feed("two", "2")))
+        .token(Token::pat(WRITER).label("writer").scope(Scope::ReadWrite));
+    let simulator = Simulator::builder().organisation(organisation).start().await.unwrap();
+    let bytes = |feed: &str| simulator.npm_file(feed, "left-pad", "1.0.0").0;
+    let (one, two) = (bytes("contoso/one"), bytes("contoso/two"));
+    let scene = Scene::with(simulator, "access.identity_ttl = \"1s\"");
+    let path = |name: &str| format!("contoso/_packaging/{name}/npm/registry/left-pad/-/left-pad-1.0.0.tgz");
+    let read = async |name: &str| scene.get(&path(name)).await.body;
+    assert_eq!((read("one").await, read("two").await), (one.clone(), two.clone()));
+    // The names change places behind the gate's back.
+    scene.simulator.rename_feed("contoso/one", "three");
+    scene.simulator.rename_feed("contoso/two", "one");
+    scene.simulator.rename_feed("contoso/three", "two");
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while read("one").await != two || read("two").await != one {
+        assert!(tokio::time::Instant::now() < deadline, "the old feeds under the names");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(scene.get(&path("three")).await.status, 404);
+    // Through the gate the change is seen at once.
+    let credential = client::basic("any", WRITER);
+    let headers = [("Authorization", credential.as_str()), ("Content-Type", "application/json")];
+    let url = scene.url("contoso/_apis/packaging/Feeds/one?api-version=5.0-preview.1");
+    let renamed = client::send("PATCH", &url, &headers, br#"{"name":"four"}"#).await.unwrap();
+    assert_eq!(renamed.status, 200, "{}", renamed.text());
+    assert_eq!(scene.get(&path("one")).await.status, 404);
+    assert_eq!(read("four").await, two);
 }

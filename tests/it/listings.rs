@@ -26,7 +26,7 @@ impl Stage {
         service.play(move |seen: &Seen| {
             if seen.path().contains(".blob") {
                 answer("200 OK", "", content)
-            } else if seen.path().ends_with(".tgz") {
+            } else if seen.path().contains("/-/a-") {
                 answer("303 See Other", &format!("Location: {url}\r\n"), "")
             } else if seen.path().to_ascii_lowercase().contains("/packages") {
                 page(&listing.to_string())

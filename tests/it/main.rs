@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod bursts;
 mod changes;
+mod clients;
 mod derived;
 mod documents;
 mod faults;

@@ -1,13 +1,15 @@
 //! Walks the table of operations in the README: each row, each spelling, from the service and from the store, and
 //! each read again after each write. The simulator's own answer is the measure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use feedgate::{app::Gate, config::Config};
 use feedgate_simulator::{
     Feed, NpmPackage, NpmVersion, NugetPackage, NugetVersion, Organisation, Scope, Simulator, Token,
     client::{self, Response, Url},
 };
+
+use futures::{StreamExt as _, stream};
 
 use crate::{
     support::{PAT, config, readers},
@@ -17,6 +19,9 @@ use crate::{
 const README: &str = include_str!("../../README.md");
 /// Freshness of nothing: every document comes from the service.
 const NEVER_FRESH: &str = "fresh = \"0ms\"\nstale_while_revalidate = \"0ms\"\nstale_if_error = \"0ms\"\n";
+
+/// Rows that are walked at a time.
+const AT_ONCE: usize = 8;
 
 /// A row of the table.
 #[derive(Debug, Clone)]
@@ -28,6 +33,7 @@ struct Row {
 }
 
 /// How a request is spelled.
+#[expect(clippy::struct_excessive_bools, reason = "the dimensions of the walk")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Spelling {
     host: HostForm,
@@ -73,7 +79,7 @@ const PLACES: [Where; 3] = [
 struct Walk {
     simulator: Simulator,
     gates: Vec<Gate>,
-    _folders: Vec<tempfile::TempDir>,
+    folders: Vec<tempfile::TempDir>,
 }
 
 /// A request line and headers.
@@ -147,15 +153,15 @@ impl Walk {
             "rest",
             "feeds",
         ];
-        let never: String =
-            classes.iter().map(|class| format!("[metadata.{class}]\n{NEVER_FRESH}")).collect();
-        let mut walk = Self { simulator, gates: Vec::new(), _folders: Vec::new() };
+        let tables: Vec<_> = classes.map(|class| format!("[metadata.{class}]\n{NEVER_FRESH}")).into();
+        let never = tables.concat();
+        let mut walk = Self { simulator, gates: Vec::new(), folders: Vec::new() };
         for extra in [never.as_str(), ""] {
             let folder = tempfile::tempdir().unwrap();
             let text = config(&walk.simulator, &folder.path().join("store"), extra);
             let config = Config::parse(&text, &BTreeMap::new()).unwrap().config;
             walk.gates.push(Gate::start(config).unwrap());
-            walk._folders.push(folder);
+            walk.folders.push(folder);
         }
         walk
     }
@@ -438,51 +444,49 @@ fn the_table_has_the_operations_of_the_seeds() {
     assert_eq!(kept, known);
 }
 
+/// Walks one row at one place in every spelling, against a gate that asks for everything and one that keeps; how many
+/// answers were compared, and what was wrong.
+async fn walk_row(walk: &Walk, row: &Row, template: &str, at: Where) -> (usize, Vec<String>) {
+    let (mut compared, mut wrong) = (0, Vec::new());
+    let mut direct: BTreeMap<(bool, bool, ApiVersion), Response> = BTreeMap::new();
+    for spelling in spellings(template) {
+        let ask = walk.ask(template, at, spelling);
+        let key = (spelling.guids, spelling.scoped, spelling.version);
+        if let Entry::Vacant(entry) = direct.entry(key) {
+            entry.insert(walk.direct("GET", template, at, spelling, b"").await);
+        }
+        for (gate, round) in [(0, "asked"), (1, "first"), (1, "again")] {
+            let got = send(&format!("http://{}", walk.gates[gate].address()), "GET", &ask, b"").await;
+            let difference = if row.kept == "made" {
+                unlike(walk, &got, made(walk, template, at, spelling).await.as_deref())
+            } else if template.contains("v2/package/") {
+                // The service lacks this form: it is the download.
+                let (bytes, _) = walk.simulator.nuget_file(&address(at), "Contoso.Utility", "1.0.0");
+                ((got.status, &got.body) != (200, &bytes)).then(|| got.status.to_string())
+            } else {
+                walk.difference(row, &got, &direct[&key])
+            };
+            let what = || format!("{}: {round}, GET {ask:?} {spelling:?}", row.operation);
+            wrong.extend(difference.map(|difference| format!("{}: {difference}", what())));
+            compared += 1;
+        }
+    }
+    (compared, wrong)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_row_in_each_spelling_is_the_services_own_answer_on_a_miss_and_on_a_hit() {
     let walk = Walk::start().await;
-    let (mut asked, mut wrong) = (0, Vec::new());
-    for (row, template) in reads() {
-        for at in PLACES {
-            if at.view.is_some() && !template.starts_with('P') {
-                continue;
-            }
-            let mut direct: BTreeMap<(bool, bool, ApiVersion), Response> = BTreeMap::new();
-            for spelling in spellings(&template) {
-                let ask = walk.ask(&template, at, spelling);
-                let key = (spelling.guids, spelling.scoped, spelling.version);
-                if !direct.contains_key(&key) {
-                    direct.insert(key, walk.direct("GET", &template, at, spelling, b"").await);
-                }
-                for gate in &walk.gates {
-                    let base = format!("http://{}", gate.address());
-                    for round in ["first", "again"] {
-                        let got = send(&base, "GET", &ask, b"").await;
-                        let what = format!(
-                            "{}: {round}, {} GET {ask:?} {spelling:?}",
-                            row.operation,
-                            gate.address()
-                        );
-                        asked += 1;
-                        let difference = if row.kept == "made" {
-                            let expected = made(&walk, &template, at, spelling).await;
-                            unlike(&walk, &got, expected.as_deref())
-                        } else if template.contains("v2/package/") {
-                            // The service lacks this form: it is the download.
-                            let (bytes, _) =
-                                walk.simulator.nuget_file(&address(at), "Contoso.Utility", "1.0.0");
-                            ((got.status, &got.body) != (200, &bytes)).then(|| got.status.to_string())
-                        } else {
-                            walk.difference(&row, &got, &direct[&key])
-                        };
-                        wrong.extend(difference.map(|difference| format!("{what}: {difference}")));
-                    }
-                }
-            }
-        }
-    }
+    let reads = reads();
+    let pairs = reads.iter().flat_map(|read| PLACES.map(|at| (read, at)));
+    // A view is part of the protocols' paths only.
+    let pairs = pairs.filter(|((_, template), at)| at.view.is_none() || template.starts_with('P'));
+    let walks = pairs.map(|((row, template), at)| walk_row(&walk, row, template, at));
+    let walked: Vec<_> = stream::iter(walks).buffer_unordered(AT_ONCE).collect().await;
+    let compared: usize = walked.iter().map(|(compared, _)| compared).sum();
+    let wrong: Vec<String> = walked.into_iter().flat_map(|(_, wrong)| wrong).collect();
     assert_none(&wrong);
-    eprintln!("{asked} answers compared");
+    eprintln!("{compared} answers compared");
     assert_eq!(walk.simulator.violations(), []);
 }
 

@@ -302,9 +302,9 @@ async fn a_promotion_is_seen_in_the_view_by_the_next_read() {
     check(Case {
         name: "promote",
         write: Box::new(|number| {
-            let patch = r#"{"views":{"op":"add","path":"/views/-","value":"release"}}"#;
+            let promotion = r#"{"views":{"op":"add","path":"/views/-","value":"release"}}"#;
             let path = format!("{REST}/npm/left-pad/versions/0.{number}.0?api-version=5.0-preview.1");
-            body(patch, "PATCH", path)
+            body(promotion, "PATCH", path)
         }),
         reads: vec![
             read(&format!("{NPM}/left-pad").replace("main", "main@release"), &[], shown),

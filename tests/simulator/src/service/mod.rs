@@ -59,6 +59,7 @@ pub(crate) struct Service {
 
 /// Choices that hold for a simulator's whole life.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the builder")]
 pub(crate) struct Settings {
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
