@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::{
     access::{Access, CallerKey},
-    admin::{Admin, Figures, Readiness},
+    admin::{Admin, Figures, Load, Readiness},
     blob::DiskStore,
     cache::{DocumentCache, Generations, Identities, NegativeCache, PackageIndex},
     clock::Clock,
@@ -168,6 +168,7 @@ impl Running {
         )?;
         let metrics = EdgeMetrics::new(&registry)?;
         let figures = Figures::new(&registry, store.clone(), handler.clone())?;
+        Load::register(&registry, Throttle::clone(&throttle))?;
         let readiness = Readiness::default();
         let key = CallerKey::load_or_create(&config.store.path).context("the key of the caller hash")?;
         let edge = Edge {
@@ -324,6 +325,7 @@ fn handler(config: &Config, clock: &Clock, registry: &Registry, shared: &Shared<
         hosts = hosts.with_collection(&server.url.to_string(), &server.collection).context("server")?;
     }
     Ok(Handler::new(Parts {
+        throttle: Throttle::clone(shared.throttle),
         service: Azure::new(Arc::new(upstream), &config.upstream, clock.clone(), Resumes::new(registry)?),
         hosts: Arc::new(hosts),
         documents: DocumentCache::new(

@@ -1,6 +1,7 @@
 //! The listener for operators: `/metrics`, `/livez`, `/readyz`. Never on the clients' listener.
 
 mod figures;
+mod load;
 
 use std::sync::{
     Arc,
@@ -17,6 +18,7 @@ use pingora::{
 use prometheus::{Registry, TextEncoder};
 
 pub use figures::Figures;
+pub use load::Load;
 
 /// Media type of Prometheus' text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -114,7 +114,7 @@ impl Handler {
             headers: request.headers.clone(),
             authorization: request.caller.authorization().cloned(),
             body,
-            ..UpstreamRequest::get(target)
+            ..UpstreamRequest::get(target, self.asker_alone(request))
         };
         let trouble = |reason: String| HandlerError::NoAudit { missing: false, reason };
         let answer = self.settle(self.parts.service.document(upstream, Expect::Json).await);

@@ -69,7 +69,7 @@ impl Handler {
             method: Method::OPTIONS,
             headers: request.headers.clone(),
             authorization: request.caller.authorization().cloned(),
-            ..UpstreamRequest::get(target)
+            ..UpstreamRequest::get(target, self.asker_alone(request))
         };
         match self.settle(self.parts.service.document(upstream, Expect::Json).await)? {
             Answer::Success(response) => {

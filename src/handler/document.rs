@@ -6,17 +6,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
-    CacheStatus, Fetched, Handler, HandlerError, Reply, Request, permission::Permission, wishes::Wishes,
+    CacheStatus, Fetched, Handler, HandlerError, Reply, Request, asking::Urgency, permission::Permission,
+    wishes::Wishes,
 };
 use crate::{
     access::{Audience, Caller, Standing},
-    cache::{Assessment, Entry, Generation, Landing, Origin, Usability, assess},
+    cache::{Assessment, Entry, Generation, Landing, Usability, assess},
     document::representation::{Form, Representation, negotiate_form},
     route::{Document, DocumentClass, DocumentRoute, Format},
-    upstream::{
-        Answer, Expect, Refused, Service, Target, UpstreamError, UpstreamRequest, UpstreamResponse,
-        body::read_document,
-    },
+    throttle::Asker,
+    upstream::{Answer, Expect, Refused, Service, Target, UpstreamError, UpstreamRequest},
 };
 
 /// Bodies above this are checked, rewritten and compressed off the I/O threads: 64 KiB take some 100 µs.
@@ -90,7 +89,7 @@ impl Handler {
         let assessment = self.assessed(route, &entry);
         let Assessment { usability, ttl, .. } = assessment;
         if permission == Permission::Undecided {
-            return match self.fetch_as(&request.caller, route, &request.headers).await {
+            return match self.fetch_as(request, route, Urgency::Needed).await {
                 Err(error) if self.grace_covers(request, &route.feed, &error) => {
                     Ok(Obtained::stored(entry, CacheStatus::StaleOnError { ttl }))
                 }
@@ -106,18 +105,18 @@ impl Handler {
         }
         match usability {
             Usability::Fresh => {
-                if assessment.is_ripe(&self.freshness(route), entry.digest[0]) && self.may_work_ahead() {
-                    self.refresh_behind(&request.caller, route, &request.headers);
+                if assessment.is_ripe(&self.freshness(route), entry.digest[0]) {
+                    self.refresh_behind(request, route);
                 }
                 Ok(Obtained::stored(entry, CacheStatus::Hit { ttl: Some(ttl) }))
             }
             Usability::StaleWhileRevalidate => {
-                self.refresh_behind(&request.caller, route, &request.headers);
+                self.refresh_behind(request, route);
                 Ok(Obtained::stored(entry, CacheStatus::StaleRefreshing { ttl }))
             }
             Usability::StaleIfError => self.refreshed_or_stale(request, route, entry, false).await,
             Usability::Expired => {
-                let (fetched, collapsed) = self.fetch_shared(&request.caller, route, &request.headers).await;
+                let (fetched, collapsed) = self.fetch_shared(request, route, Urgency::Needed).await;
                 Ok(Obtained::fetched(fetched?, CacheStatus::Refreshed { collapsed }))
             }
         }
@@ -155,11 +154,11 @@ impl Handler {
     /// Fetches with the caller's own credential: the answer is the caller's verdict too.
     pub(super) async fn fetch_as(
         &self,
-        caller: &Caller,
+        request: &Request,
         route: &DocumentRoute,
-        headers: &HeaderMap,
+        urgency: Urgency,
     ) -> Result<Fetched, HandlerError> {
-        self.fetch(&hex(caller), caller, route, headers).await.0
+        self.fetch(&hex(&request.caller), request, route, urgency).await.0
     }
 
     /// The stored document, unless a write took away what it tells of.
@@ -191,18 +190,18 @@ impl Handler {
         }
         let (fetched, collapsed) = match self.standing(caller, &route.feed) {
             Standing::Denied(refusal) => return Err(HandlerError::Refused(refusal)),
-            Standing::Allowed => self.fetch_shared(caller, route, &request.headers).await,
+            Standing::Allowed => self.fetch_shared(request, route, Urgency::Needed).await,
             // The service index is the very question that permission is; a feed whose index just gave no word is
             // not asked for it again.
             Standing::Grace | Standing::Unknown
                 if route.document == Document::ServiceIndex || !route.feed.is_identified() =>
             {
-                (self.fetch_as(caller, route, &request.headers).await, false)
+                (self.fetch_as(request, route, Urgency::Needed).await, false)
             }
             // Asked first, two callers who begin at the same moment still have one fetch.
             Standing::Grace | Standing::Unknown => match self.permission(request, &route.feed).await? {
-                Permission::Granted => self.fetch_shared(caller, route, &request.headers).await,
-                Permission::Undecided => (self.fetch_as(caller, route, &request.headers).await, false),
+                Permission::Granted => self.fetch_shared(request, route, Urgency::Needed).await,
+                Permission::Undecided => (self.fetch_as(request, route, Urgency::Needed).await, false),
             },
         };
         Ok(Obtained::fetched(fetched?, CacheStatus::Miss { collapsed }))
@@ -217,7 +216,7 @@ impl Handler {
         entry: Arc<Entry>,
         assessment: Assessment,
     ) -> Result<Obtained, HandlerError> {
-        let (fetched, collapsed) = self.fetch_shared(&request.caller, route, &request.headers).await;
+        let (fetched, collapsed) = self.fetch_shared(request, route, Urgency::Needed).await;
         match fetched {
             Err(error) if error.is_outage() && assessment.usability != Usability::Expired => {
                 Ok(Obtained::stored(entry, CacheStatus::StaleOnError { ttl: assessment.ttl }))
@@ -238,7 +237,7 @@ impl Handler {
         if self.outage.suspected() {
             return Ok(Obtained::stored(entry, stale));
         }
-        match self.patiently(self.fetch_shared(&request.caller, route, &request.headers)).await {
+        match self.patiently(self.fetch_shared(request, route, Urgency::Wished)).await {
             Some((Ok(fetched), collapsed)) => {
                 let cache = if forced {
                     CacheStatus::Demanded { collapsed }
@@ -252,18 +251,18 @@ impl Handler {
         }
     }
 
-    /// Whether there is room for work that nobody waits for.
-    fn may_work_ahead(&self) -> bool {
-        !self.outage.suspected()
-    }
-
-    fn refresh_behind(&self, caller: &Caller, route: &DocumentRoute, headers: &HeaderMap) {
-        if self.outage.suspected() {
+    /// Not while the budget is tight: whoever waits needs what is left of it.
+    fn refresh_behind(&self, request: &Request, route: &DocumentRoute) {
+        let caller = &request.caller;
+        if self.outage.suspected() || self.is_tight(&route.feed.org, caller.authorization()) {
             return;
         }
-        let generation = self.generation(route);
-        let work = || self.clone().fetching(caller.clone(), route.clone(), headers.clone(), generation);
-        self.fetches.start(&flight("", caller, route, generation), work);
+        let (generation, urgency) = (self.generation(route), Urgency::Behind);
+        let work = |interest| {
+            let asker = self.asker(request, interest, urgency);
+            self.clone().fetching(request.clone(), route.clone(), generation, asker, true)
+        };
+        self.fetches.start(&flight("", caller, route, generation), urgency.priority(), work);
     }
 
     /// Fetches for everybody who may read the feed now. A refusal is the business of the caller whose credential
@@ -271,15 +270,15 @@ impl Handler {
     /// what is stored, not for what another's credential is fetching.
     async fn fetch_shared(
         &self,
-        caller: &Caller,
+        request: &Request,
         route: &DocumentRoute,
-        headers: &HeaderMap,
+        urgency: Urgency,
     ) -> (Result<Fetched, HandlerError>, bool) {
-        if !matches!(self.standing(caller, &route.feed), Standing::Allowed) {
-            return (self.fetch_as(caller, route, headers).await, false);
+        if !matches!(self.standing(&request.caller, &route.feed), Standing::Allowed) {
+            return (self.fetch_as(request, route, urgency).await, false);
         }
-        match self.fetch("", caller, route, headers).await {
-            (Err(HandlerError::Refused(_)), true) => (self.fetch_as(caller, route, headers).await, false),
+        match self.fetch("", request, route, urgency).await {
+            (Err(HandlerError::Refused(_)), true) => (self.fetch_as(request, route, urgency).await, false),
             other => other,
         }
     }
@@ -288,41 +287,72 @@ impl Handler {
     async fn fetch(
         &self,
         own: &str,
-        caller: &Caller,
+        request: &Request,
         route: &DocumentRoute,
-        headers: &HeaderMap,
+        urgency: Urgency,
     ) -> (Result<Fetched, HandlerError>, bool) {
-        let generation = self.generation(route);
-        let work = || self.clone().fetching(caller.clone(), route.clone(), headers.clone(), generation);
-        let (landed, joined) = self.fetches.run(&flight(own, caller, route, generation), work).await;
-        (landed.unwrap_or_else(|| Err(HandlerError::Internal("a fetch died".to_owned()))), joined)
+        loop {
+            let generation = self.generation(route);
+            let flight = flight(own, &request.caller, route, generation);
+            let work = |interest| {
+                let asker = self.asker(request, interest, urgency);
+                self.clone().fetching(request.clone(), route.clone(), generation, asker, own.is_empty())
+            };
+            let (landed, joined) = self.fetches.run(&flight, urgency.priority(), work).await;
+            let landed = landed.unwrap_or_else(|| Err(HandlerError::Internal("a fetch died".to_owned())));
+            // The others had all left, and it gave up just when this one came.
+            if joined && landed.as_ref().is_err_and(HandlerError::is_abandoned) {
+                continue;
+            }
+            return (landed, joined);
+        }
     }
 
     async fn fetching(
         self,
-        caller: Caller,
+        request: Request,
         route: DocumentRoute,
-        headers: HeaderMap,
         generation: Generation,
+        asker: Asker,
+        shared: bool,
     ) -> Landing<Result<Fetched, HandlerError>> {
-        let fetched = self.fetch_once(&caller, &route, headers, generation).await;
+        if shared && let Some(fetched) = self.landed_since(&request, &route, generation).await {
+            return Landing::now(Ok(fetched));
+        }
+        let fetched = self.fetch_once(&request, &route, generation, asker).await;
         match &fetched {
-            Ok(fetched) => self.parts.access.allow(&caller, &fetched.feed, self.now()),
-            Err(HandlerError::Refused(refusal)) => self.note_refusal(&caller, &route.feed, refusal),
+            Ok(fetched) => self.parts.access.allow(&request.caller, &fetched.feed, self.now()),
+            Err(HandlerError::Refused(refusal)) => self.note_refusal(&request.caller, &route.feed, refusal),
             Err(_) => {}
         }
         Landing::now(fetched)
     }
 
+    /// What another fetch brought after `request` had come: this one looked for it just before, and the other had
+    /// landed when this one would have joined it.
+    async fn landed_since(
+        &self,
+        request: &Request,
+        route: &DocumentRoute,
+        generation: Generation,
+    ) -> Option<Fetched> {
+        let entry = self.parts.documents.entry(&key(route, request.caller.audience()))?;
+        let landed = entry.generation == generation && entry.fetched_at > request.received_at;
+        let entry = landed.then_some(entry)?;
+        let body = self.parts.documents.body(&entry).await?;
+        Some(Fetched { entry, body, feed: route.feed.clone() })
+    }
+
     async fn fetch_once(
         &self,
-        caller: &Caller,
+        request: &Request,
         route: &DocumentRoute,
-        mut headers: HeaderMap,
         generation: Generation,
+        asker: Asker,
     ) -> Result<Fetched, HandlerError> {
         let expect = expected(route.document.format());
-        let learning = self.learning(route);
+        let (learning, caller) = (self.learning(route), &request.caller);
+        let mut headers = request.headers.clone();
         headers.insert(header::ACCEPT, accept(expect));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         let target = Target::Service {
@@ -333,7 +363,7 @@ impl Handler {
         let request = UpstreamRequest {
             headers,
             authorization: caller.authorization().cloned(),
-            ..UpstreamRequest::get(target)
+            ..UpstreamRequest::get(target, asker)
         };
         match self.settle(self.parts.service.document(request, expect).await)? {
             Answer::Success(response) => {
@@ -383,30 +413,6 @@ impl Handler {
                 HandlerError::Failing { retry_after: None, refusal: Arc::new(refusal) }
             }
         }
-    }
-
-    async fn keep(
-        &self,
-        audience: Audience,
-        route: &DocumentRoute,
-        generation: Generation,
-        response: UpstreamResponse,
-    ) -> Result<Fetched, HandlerError> {
-        let (limit, origin) = (self.parts.max_document, origin(route, &response));
-        let body = self.settle(read_document(response, limit).await)?;
-        let expect = expected(route.document.format());
-        let body = super::represent::checked(expect, body).await.map_err(|error| {
-            self.parts.metrics.integrity("document");
-            tracing::warn!(%error, key = route.key(), "the service sent a document that is not one");
-            HandlerError::Integrity(error.to_string())
-        })?;
-        let mut route = route.clone();
-        if route.document == Document::ServiceIndex {
-            route.feed = self.learn(&route.feed, &body);
-        }
-        let key = key(&route, audience);
-        let entry = self.parts.documents.put(&key, body.clone(), self.now(), generation, origin).await;
-        Ok(Fetched { entry, body, feed: route.feed })
     }
 }
 
@@ -462,20 +468,7 @@ fn flight(own: &str, caller: &Caller, route: &DocumentRoute, generation: Generat
     format!("{}\n{own}\n{removals}.{changes}", key(route, caller.audience()))
 }
 
-/// What to remember of the exchange.
-fn origin(route: &DocumentRoute, response: &UpstreamResponse) -> Origin {
-    let own = matches!(route.document, Document::Odata(_) | Document::Rest(_));
-    let kind = response.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let kind = kind.filter(|kind| own && kind.len() < 256).unwrap_or_default();
-    let spelling = if route.document.repeats_spelling() {
-        format!("{}{}", route.feed.org, route.feed_path())
-    } else {
-        String::new()
-    };
-    Origin { content_type: kind.to_owned(), spelling }
-}
-
-fn expected(format: Format) -> Expect {
+pub(super) fn expected(format: Format) -> Expect {
     match format {
         Format::Json => Expect::Json,
         Format::Xml => Expect::Xml,

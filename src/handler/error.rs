@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     blob::fill::FillError,
+    throttle::ThrottleError,
     upstream::{Refusal, UpstreamError},
 };
 
@@ -33,8 +34,11 @@ pub enum HandlerError {
         refusal: Arc<Refusal>,
     },
     /// The gate is at its own limit towards the service.
-    #[error("too many requests wait for the service ({0:?})")]
-    Throttled(Duration),
+    #[error(transparent)]
+    Throttled(ThrottleError),
+    /// The client has closed its connection; what it asked for is not worth a request any more.
+    #[error("the client has left")]
+    Left,
     /// No answer, or a broken one.
     #[error("the service cannot be reached: {0}")]
     Unavailable(String),
@@ -84,10 +88,16 @@ impl HandlerError {
             Self::Method { .. }
             | Self::Refused(_)
             | Self::OnlyIfCached
+            | Self::Left
             | Self::TooLarge { .. }
             | Self::Body(_)
             | Self::NoAudit { .. } => false,
         }
+    }
+
+    /// Whether a fetch ended because all who waited for it had left: no answer for one who came after.
+    pub(super) fn is_abandoned(&self) -> bool {
+        matches!(self, Self::Throttled(shed) if shed.is_abandoned())
     }
 }
 
@@ -96,7 +106,7 @@ impl From<UpstreamError> for HandlerError {
         match error {
             // No connection in time counts too: like the others it is not worth another wait of that length.
             UpstreamError::Timeout { .. } => Self::Timeout(error.to_string()),
-            UpstreamError::Shed { waited, .. } => Self::Throttled(waited),
+            UpstreamError::Shed(shed) => Self::Throttled(shed),
             other => Self::Unavailable(other.to_string()),
         }
     }

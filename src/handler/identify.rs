@@ -4,7 +4,9 @@
 //! whether the caller may read the feed, so for a new caller it takes the place of that question. Where the service
 //! gives no word, a spelling stands for itself: correct, only less shared.
 
-use super::{Fetched, Handler, HandlerError, Request, permission::is_denial, wishes::Wishes};
+use super::{
+    Fetched, Handler, HandlerError, Request, asking::Urgency, permission::is_denial, wishes::Wishes,
+};
 use crate::{
     access::Standing,
     cache::Known,
@@ -68,7 +70,7 @@ impl Handler {
         if self.outage.suspected() {
             return old;
         }
-        match self.patiently(self.index(request, &old)).await {
+        match self.patiently(self.index(request, &old, Urgency::Wished)).await {
             Some(Ok(identified)) => identified,
             Some(Err(HandlerError::Refused(refusal))) if !is_denial(refusal.status) => {
                 self.parts.identities.learn_nothing(&feed, self.now());
@@ -89,7 +91,7 @@ impl Handler {
         if self.outage.suspected() {
             return Ok(None);
         }
-        match self.patiently(self.index(request, feed)).await {
+        match self.patiently(self.index(request, feed, Urgency::Wished)).await {
             Some(Ok(identified)) => Ok(Some(identified)),
             Some(Err(HandlerError::Refused(refusal))) if is_denial(refusal.status) => {
                 Err(HandlerError::Refused(refusal))
@@ -98,13 +100,22 @@ impl Handler {
                 self.parts.identities.learn_nothing(feed, self.now());
                 Ok(None)
             }
+            // The service was not even asked: a long queue is no reason to do without the identity.
+            Some(Err(HandlerError::Throttled(_))) => {
+                Ok(self.index(request, feed, Urgency::Needed).await.ok())
+            }
             Some(Err(_)) | None => Ok(None),
         }
     }
 
-    async fn index(&self, request: &Request, feed: &FeedRef) -> Result<FeedRef, HandlerError> {
+    async fn index(
+        &self,
+        request: &Request,
+        feed: &FeedRef,
+        urgency: Urgency,
+    ) -> Result<FeedRef, HandlerError> {
         let route = DocumentRoute { feed: feed.clone(), document: Document::ServiceIndex };
-        let Fetched { feed, .. } = self.fetch_as(&request.caller, &route, &request.headers).await?;
+        let Fetched { feed, .. } = self.fetch_as(request, &route, urgency).await?;
         Ok(feed)
     }
 }

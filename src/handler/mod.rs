@@ -5,6 +5,7 @@
 //! object that was fetched with one caller's credential reaches another only after the service let that
 //! other caller read the feed.
 
+mod asking;
 mod audit;
 mod changes;
 mod derived;
@@ -12,6 +13,7 @@ mod discovery;
 mod document;
 mod error;
 mod identify;
+mod keep;
 mod listing;
 mod metrics;
 mod missing;
@@ -23,7 +25,7 @@ mod reply;
 mod represent;
 mod wishes;
 
-use std::{num::NonZero, sync::Arc, time::SystemTime};
+use std::{net::IpAddr, num::NonZero, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -46,6 +48,7 @@ use crate::{
     },
     ident::{FeedRef, Name},
     route::{Derived, DerivedRoute, DocumentClass, Effect, Protocol, Route, Target},
+    throttle::{Client, Throttle},
     upstream::{Advisories, Azure, Refusal, Service},
 };
 use outage::OutageMemory;
@@ -64,6 +67,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// Who asks.
     pub caller: Caller,
+    /// From where, as far as the connection tells.
+    pub address: Option<IpAddr>,
     /// What the gate's own URLs look like to this client.
     pub base: PublicBase,
     /// When the request came.
@@ -94,6 +99,8 @@ pub struct Forward {
     pub path: String,
     /// What it changes when it goes through.
     pub effect: Option<Effect>,
+    /// Whose turn it takes.
+    pub client: Client,
 }
 
 /// The kinds of request, for labels and logs.
@@ -119,6 +126,8 @@ pub enum RouteClass {
 pub struct Parts {
     /// The service.
     pub service: Azure,
+    /// What it may be asked.
+    pub throttle: Throttle,
     /// Hosts whose URLs are rewritten.
     pub hosts: Arc<ServiceHosts>,
     /// Documents.
@@ -224,7 +233,10 @@ impl Handler {
             return self.list_routes(request, route).await.map(Outcome::Reply);
         }
         if !reads {
-            return Ok(Outcome::Forward(Forward::new(request)));
+            return Ok(Outcome::Forward(Forward::new(
+                request,
+                asking::client(&self.parts.throttle, request),
+            )));
         }
         let reply = match &request.route.target {
             Target::Document(route) => self.document(request, route).await,
@@ -278,11 +290,11 @@ impl Handler {
 // === impl Forward ===
 
 impl Forward {
-    fn new(request: &Request) -> Self {
+    fn new(request: &Request, client: Client) -> Self {
         let Route { org, target, .. } = &request.route;
         let service = if target.is_on_feeds_host() { Service::Feeds } else { Service::Pkgs };
         let effect = target.effect(&request.method);
-        Self { service, org: org.clone(), path: target.upstream_path(), effect }
+        Self { service, org: org.clone(), path: target.upstream_path(), effect, client }
     }
 }
 

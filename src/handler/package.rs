@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::{
     CacheStatus, Handler, HandlerError, PackageBody, Reply, ReplyBody, Request,
+    asking::Urgency,
     permission::{Permission, is_denial},
     wishes::Wishes,
 };
@@ -26,6 +27,7 @@ use crate::{
     document::packument::{Dist, dist_of},
     ident::StorageId,
     route::{Document, DocumentRoute, Package, PackageRoute, Protocol},
+    throttle::{Interest, Priority},
     upstream::{
         BodyStream, Located as Location, Service, Target, UpstreamError, UpstreamRequest, UpstreamResponse,
     },
@@ -151,8 +153,8 @@ impl Handler {
         };
         let mut last = HandlerError::Internal("no try".to_owned());
         for _ in 0..=TRIES {
-            let work = || self.clone().locating(request.clone(), route.clone());
-            let (located, joined) = self.locations.run(&flight, work).await;
+            let work = |interest| self.clone().locating(request.clone(), route.clone(), interest);
+            let (located, joined) = self.locations.run(&flight, Priority::Package, work).await;
             let failure = match located.unwrap_or_else(died) {
                 Located::Failed(HandlerError::Refused(_)) if joined && flight != own => {
                     // Somebody else's credential was refused: ask with this caller's own.
@@ -199,9 +201,10 @@ impl Handler {
         Ok(Found { body: PackageBody::Filling { fill, length }, id, named_at: None, cache })
     }
 
-    async fn locating(self, request: Request, route: PackageRoute) -> Landing<Located> {
+    async fn locating(self, request: Request, route: PackageRoute, interest: Interest) -> Landing<Located> {
         let (key, removals) = (self.package_key(&route), self.removals(&route));
-        let location = match self.settle(self.parts.service.locate(asked(&request, &route)).await) {
+        let asked = self.asked(&request, &route, interest.clone());
+        let location = match self.settle(self.parts.service.locate(asked).await) {
             Ok(Location::Refused(refused)) => {
                 if is_denial(refused.refusal().status) {
                     // It may be about this one package (facts §3.3): ask about the feed again. Any other
@@ -214,7 +217,7 @@ impl Handler {
             Ok(location) => location,
         };
         self.parts.access.allow(&request.caller, &route.feed, self.now());
-        let located = self.fetch_located(&request, &route, &key, location).await;
+        let located = self.fetch_located((&request, &route), &key, location, &interest).await;
         match &located {
             Located::Stored(blob) => {
                 self.remember(&route.key(), blob.id, removals).await;
@@ -231,10 +234,10 @@ impl Handler {
 
     async fn fetch_located(
         &self,
-        request: &Request,
-        route: &PackageRoute,
+        (request, route): (&Request, &PackageRoute),
         key: &str,
         location: Location,
+        waiters: &Interest,
     ) -> Located {
         let dist = self.dist(request, route);
         match location {
@@ -253,16 +256,19 @@ impl Handler {
                 let flight = id.map_or_else(|| key.to_owned(), |id| id.to_string());
                 self.downloads.drop_dead(&flight, is_dead);
                 let (handler, dist) = (self.clone(), dist.await);
-                let again = asked(request, route);
-                let work = || async move {
-                    let response = handler.settle(handler.parts.service.package(location, again).await);
-                    let located = match response {
-                        Ok(response) => handler.fill(response, id, dist).await,
-                        Err(error) => Located::Failed(error),
-                    };
-                    Landing { linger: lingering(&located), value: located }
+                let asked = |interest| self.asked(request, route, interest);
+                let work = |interest| {
+                    let again = asked(interest);
+                    async move {
+                        let response = handler.settle(handler.parts.service.package(location, again).await);
+                        let located = match response {
+                            Ok(response) => handler.fill(response, id, dist).await,
+                            Err(error) => Located::Failed(error),
+                        };
+                        Landing { linger: lingering(&located), value: located }
+                    }
                 };
-                self.downloads.run(&flight, work).await.0.unwrap_or_else(died)
+                self.downloads.run_for(&flight, waiters, work).await.0.unwrap_or_else(died)
             }
         }
     }
@@ -284,6 +290,20 @@ impl Handler {
         let (writer, fill) = Fill::start(&*self.parts.blobs, BlobKind::Package, expected).await;
         tokio::spawn(pump(response.body, writer));
         Located::Filling { fill, id }
+    }
+
+    /// What the service is asked to learn where a package is.
+    fn asked(&self, request: &Request, route: &PackageRoute, interest: Interest) -> UpstreamRequest {
+        let target = Target::Service {
+            service: Service::Pkgs,
+            org: route.feed.org.clone(),
+            path: route.upstream_path(),
+        };
+        UpstreamRequest {
+            headers: request.headers.clone(),
+            authorization: request.caller.authorization().cloned(),
+            ..UpstreamRequest::get(target, self.asker(request, interest, Urgency::Needed))
+        }
     }
 
     async fn concluding(self, fill: Arc<Fill>, route: PackageRoute, flight: String, removals: u64) {
@@ -361,17 +381,6 @@ impl Found {
     }
 }
 
-/// What the service is asked to learn where a package is.
-fn asked(request: &Request, route: &PackageRoute) -> UpstreamRequest {
-    let target =
-        Target::Service { service: Service::Pkgs, org: route.feed.org.clone(), path: route.upstream_path() };
-    UpstreamRequest {
-        headers: request.headers.clone(),
-        authorization: request.caller.authorization().cloned(),
-        ..UpstreamRequest::get(target)
-    }
-}
-
 /// Whether an answer that came without a redirect, and so without a content hash, says itself that it is no package.
 fn is_document(response: &UpstreamResponse) -> bool {
     let kind =
@@ -431,7 +440,7 @@ fn is_dead(located: &Located) -> bool {
 }
 
 fn is_worth_another_try(error: &HandlerError) -> bool {
-    matches!(error, HandlerError::Unavailable(_) | HandlerError::Integrity(_))
+    matches!(error, HandlerError::Unavailable(_) | HandlerError::Integrity(_)) || error.is_abandoned()
 }
 
 fn reply(request: &Request, route: &PackageRoute, found: Found) -> Reply {

@@ -46,7 +46,7 @@ impl Handler {
             method: request.method.clone(),
             headers: request.headers.clone(),
             authorization: request.caller.authorization().cloned(),
-            ..UpstreamRequest::get(target)
+            ..UpstreamRequest::get(target, self.asker_alone(request))
         };
         match self.settle(self.parts.service.document(upstream, Expect::Any).await)? {
             Answer::Success(response) => self.passed(request, response).await,

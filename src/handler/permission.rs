@@ -8,7 +8,7 @@ use std::{future::Future, sync::Arc};
 
 use http::{HeaderMap, StatusCode};
 
-use super::{Handler, HandlerError, Request};
+use super::{Handler, HandlerError, Request, asking::Urgency};
 use crate::{
     access::{Audience, Caller, Standing},
     ident::FeedRef,
@@ -41,10 +41,10 @@ impl Handler {
             Standing::Unknown if caller.audience() == Audience::Anonymous => {
                 self.ask_for_anonymous(request, feed).await
             }
-            Standing::Unknown => self.ask(request, feed).await,
+            Standing::Unknown => self.ask(request, feed, Urgency::Needed).await,
             // Only a question about this very feed counts: any other failure may be of the caller's making.
             Standing::Grace if self.outage.gave_no_word(&feed.key()) => Ok(Permission::Granted),
-            Standing::Grace => match self.patiently(self.ask(request, feed)).await {
+            Standing::Grace => match self.patiently(self.ask(request, feed, Urgency::Wished)).await {
                 Some(Err(error)) if !error.is_outage() => Err(error),
                 Some(Ok(permission)) => Ok(permission),
                 Some(Err(_)) | None => {
@@ -125,17 +125,22 @@ impl Handler {
         if self.outage.suspected() {
             return unknown();
         }
-        match self.patiently(self.ask(request, feed)).await {
+        match self.patiently(self.ask(request, feed, Urgency::Wished)).await {
             Some(Err(error)) if error.is_outage() => unknown(),
             Some(answer) => answer,
             None => unknown(),
         }
     }
 
-    async fn ask(&self, request: &Request, feed: &FeedRef) -> Result<Permission, HandlerError> {
+    async fn ask(
+        &self,
+        request: &Request,
+        feed: &FeedRef,
+        urgency: Urgency,
+    ) -> Result<Permission, HandlerError> {
         let route = DocumentRoute { feed: feed.clone(), document: Document::ServiceIndex };
-        let headers = HeaderMap::new();
-        match self.fetch_as(&request.caller, &route, &headers).await {
+        let request = Request { headers: HeaderMap::new(), ..request.clone() };
+        match self.fetch_as(&request, &route, urgency).await {
             Ok(_) => Ok(Permission::Granted),
             Err(HandlerError::Refused(refusal)) if !is_denial(refusal.status) => Ok(Permission::Undecided),
             Err(error) => Err(error),

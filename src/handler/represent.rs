@@ -20,6 +20,7 @@ use crate::{
         validate_json, validate_xml, without_bom,
     },
     route::{DocumentRoute, Format},
+    throttle::Priority,
     upstream::Expect,
 };
 
@@ -70,8 +71,8 @@ impl Handler {
             rewriter = rewriter.respell(from, to);
         }
         let (flight, handler, entry) = (format!("{key:?}"), self.clone(), Arc::clone(entry));
-        let work = || async move { Landing::now(handler.building(key, entry, body, rewriter).await) };
-        self.builds.run(&flight, work).await.0.flatten()
+        let work = |_| async move { Landing::now(handler.building(key, entry, body, rewriter).await) };
+        self.builds.run(&flight, Priority::Document, work).await.0.flatten()
     }
 
     async fn building(

@@ -32,7 +32,10 @@ pub fn failure(error: &HandlerError, context: &RequestContext) {
             );
         }
         HandlerError::Method { .. } => tracing::debug!(id = context.id, %error, "method refused"),
-        HandlerError::OnlyIfCached | HandlerError::TooLarge { .. } | HandlerError::Body(_) => {
+        HandlerError::OnlyIfCached
+        | HandlerError::Left
+        | HandlerError::TooLarge { .. }
+        | HandlerError::Body(_) => {
             tracing::debug!(id = context.id, key = context.key, %error, "request refused");
         }
         HandlerError::NoAudit { .. } => {

@@ -8,7 +8,7 @@ use crate::{
     access::CallerId,
     document::rewrite::Rewriter,
     handler::{CacheStatus, Forward, RouteClass},
-    throttle::Permit,
+    throttle::{Permit, ThrottleError},
     upstream::Refusal,
 };
 
@@ -53,6 +53,8 @@ pub struct Forwarding {
     pub rewriter: Rewriter,
     /// Held until the request is over.
     pub permit: Option<Permit>,
+    /// Why it got none.
+    pub shed: Option<ThrottleError>,
     /// How far it came.
     pub progress: Progress,
     /// Bytes of its body that were sent on.
@@ -98,6 +100,7 @@ impl Forwarding {
             forward,
             rewriter,
             permit: None,
+            shed: None,
             progress: Progress::default(),
             sent_on: 0,
             body: None,

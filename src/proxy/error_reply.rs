@@ -20,6 +20,9 @@ use crate::{
 const MOST_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// What a client is told when the service said nothing.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The status of requests whose client has left. Not registered; logs know it from other proxies. A client that closed
+/// only its half of the connection can read it.
+const LEFT: u16 = 499;
 /// What is said instead of an empty report, which would look like "no vulnerabilities" (facts §9.15).
 const NO_AUDIT: &str = "nobody could answer this audit: the service does not, and no other registry did; set \
     `audit.upstream` in the gate's configuration to a registry that answers audits";
@@ -81,10 +84,10 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
             retry_later(&mut answer.reply.headers, retry_after.unwrap_or(RETRY_AFTER));
             answer
         }
-        HandlerError::Throttled(_) => {
+        HandlerError::Throttled(shed) => {
             let text = "too many requests wait for the service";
             let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, "throttled", text, id);
-            retry_later(&mut answer.reply.headers, RETRY_AFTER);
+            retry_later(&mut answer.reply.headers, shed.retry_after());
             answer
         }
         HandlerError::Unavailable(_) => {
@@ -102,6 +105,10 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
         HandlerError::OnlyIfCached => {
             let text = "nothing usable is stored, and the request asks for a stored answer only";
             problem(StatusCode::GATEWAY_TIMEOUT, "only_if_cached", text, id)
+        }
+        HandlerError::Left => {
+            let status = StatusCode::from_u16(LEFT).unwrap_or(StatusCode::BAD_REQUEST);
+            problem(status, "client_left", &error.to_string(), id)
         }
         HandlerError::TooLarge { .. } => {
             problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &error.to_string(), id)
@@ -150,14 +157,20 @@ fn problem(status: StatusCode, code: &'static str, detail: &str, id: &str) -> Er
 }
 
 fn retry_later(headers: &mut HeaderMap, wait: Duration) {
-    let seconds = wait.min(MOST_RETRY_AFTER).as_secs().max(1);
+    // Rounded up: who comes back within a pause is refused once more.
+    let seconds = wait.min(MOST_RETRY_AFTER).as_secs_f64().ceil().max(1.0);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to 30")]
+    let seconds = seconds as u64;
     headers.insert(HeaderName::from_static("retry-after"), seconds.into());
 }
 
 #[cfg(test)]
 mod tests {
     use super::of_handler;
-    use crate::handler::{HandlerError, ReplyBody};
+    use crate::{
+        handler::{HandlerError, ReplyBody},
+        throttle::{Class, ShedReason, ThrottleError},
+    };
     use std::time::Duration;
 
     fn check(error: &HandlerError, status: u16, code: &str) {
@@ -169,11 +182,36 @@ mod tests {
         assert!(!body.to_string().contains("inside-detail"));
     }
 
+    fn throttled(reason: ShedReason, pause_left: f64) -> HandlerError {
+        let pause_left = Duration::from_secs_f64(pause_left);
+        HandlerError::Throttled(ThrottleError {
+            class: Class::Api,
+            reason,
+            waited: Duration::ZERO,
+            pause_left,
+        })
+    }
+
+    #[test]
+    fn who_is_turned_away_comes_back_after_the_pause_and_not_within_it() {
+        let check = |reason, pause_left, expected: &str| {
+            let answer = of_handler(&throttled(reason, pause_left), "id-1");
+            assert_eq!(answer.reply.headers["retry-after"], expected, "{reason:?} {pause_left}");
+        };
+        check(ShedReason::Paused, 0.2, "1");
+        check(ShedReason::Paused, 2.1, "3");
+        check(ShedReason::Paused, 900.0, "30");
+        check(ShedReason::Late, 0.0, "5");
+        check(ShedReason::Backlog, 7.0, "7");
+        check(ShedReason::Full, 0.0, "5");
+    }
+
     #[test]
     fn each_error_of_the_gate_has_its_status_and_code_and_no_detail_of_the_inside() {
         let detail = || "inside-detail".to_owned();
         check(&HandlerError::Method { method: "PUT".to_owned(), allow: "GET" }, 405, "method");
-        check(&HandlerError::Throttled(Duration::from_secs(1)), 503, "throttled");
+        check(&throttled(ShedReason::Late, 0.0), 503, "throttled");
+        check(&HandlerError::Left, 499, "client_left");
         check(&HandlerError::Unavailable(detail()), 502, "upstream_unavailable");
         check(&HandlerError::Timeout(detail()), 504, "upstream_timeout");
         check(&HandlerError::Integrity(detail()), 502, "integrity");

@@ -93,8 +93,11 @@ impl Forwarder {
         };
         if forwarding.permit.is_none() {
             let permit = self.throttle.acquire(&self.ask(request, &forwarding.forward)).await;
-            forwarding.permit =
-                Some(permit.map_err(|error| Error::because(ErrorType::HTTPStatus(503), "no permit", error))?);
+            let permit = permit.map_err(|error| {
+                forwarding.shed = Some(error.clone());
+                Error::because(ErrorType::HTTPStatus(503), "no permit", error)
+            });
+            forwarding.permit = Some(permit?);
         }
         let forward = &forwarding.forward;
         let peer = self.dialer.peer(forward.service, &forward.org).await;
@@ -109,7 +112,7 @@ impl Forwarder {
     fn ask(&self, request: &RequestHeader, forward: &Forward) -> Ask {
         let credential = request.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let identity = self.throttle.identity(forward.org.as_str(), credential);
-        Ask::document(identity, self.throttle.client(credential.unwrap_or_default()))
+        Ask::document(identity, forward.client)
     }
 
     /// Rebuilds the request's head.
@@ -207,9 +210,11 @@ pub fn failure(error: &Error, context: &RequestContext) -> Option<ErrorReply> {
     if *error.etype() == ErrorType::HTTPStatus(413) {
         return Some(error_reply::of_framing(TOO_LARGE, &context.id));
     }
+    if let Some(shed) = context.forward.as_ref().and_then(|forwarding| forwarding.shed.clone()) {
+        return Some(error_reply::of_handler(&HandlerError::Throttled(shed), &context.id));
+    }
     let text = error.to_string();
     let error = match (error.etype(), error.esource()) {
-        (ErrorType::HTTPStatus(503), _) => HandlerError::Throttled(std::time::Duration::ZERO),
         (
             ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout,
             ErrorSource::Upstream,

@@ -1,5 +1,7 @@
 //! From a request head to a [`Request`]: framing, host, route, caller, and the gate's URL for this client.
 
+use std::net::IpAddr;
+
 use http::{HeaderMap, Method, Uri, header};
 
 use super::framing::{self, FramingError};
@@ -39,6 +41,8 @@ pub struct Head<'a> {
     pub headers: &'a HeaderMap,
     /// Whether it came over HTTP/1.
     pub http1: bool,
+    /// From where, as far as the connection tells.
+    pub address: Option<IpAddr>,
 }
 
 /// Why a request is not understood.
@@ -69,6 +73,7 @@ impl Intake {
             base: self.base(route.style, host, route.org.as_str()),
             caller: self.key.caller(head.headers.get(header::AUTHORIZATION)),
             headers: head.headers.clone(),
+            address: head.address,
             received_at: self.clock.now(),
             route,
         })

@@ -16,11 +16,11 @@ pub mod range;
 mod reply;
 mod upload;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Version, header};
+use http::{HeaderMap, Method, Version, header};
 use pingora::{
     Error, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
@@ -35,7 +35,7 @@ pub use metrics::EdgeMetrics;
 
 use crate::{
     document::rewrite::Rewriter,
-    handler::{CacheStatus, Handler, HandlerError, Outcome, Reply, RouteClass},
+    handler::{CacheStatus, Handler, HandlerError, Outcome, Reply, Request, RouteClass},
 };
 use context::Forwarding;
 use error_reply::ErrorReply;
@@ -76,6 +76,7 @@ impl Edge {
             raw_path: head.raw_path(),
             headers: &head.headers,
             http1: head.version <= Version::HTTP_11,
+            address: session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip),
         };
         let mut request = self.intake.read(parts).map_err(|error| match error {
             IntakeError::Framing(error) => error_reply::of_framing(error, &context.id),
@@ -85,7 +86,7 @@ impl Edge {
         context.class = RouteClass::of(&request.route.target);
         context.key = access_log::key_of(&request.route);
         context.caller = Some(*request.caller.id());
-        let answer = match self.handler.answer(&mut request).await {
+        let answer = match self.answer_who_stays(session, &mut request).await {
             Ok(Outcome::Body { limit }) => match upload::read(session, limit).await {
                 Ok(body) => self.handler.answer_body(&request, body).await,
                 Err(error) => Err(error),
@@ -111,6 +112,29 @@ impl Edge {
                 access_log::failure(&error, context);
                 Err(error_reply::of_handler(&error, &context.id))
             }
+        }
+    }
+
+    /// The handler's answer, unless a client that only reads leaves before: then it is not worked on any more. A write
+    /// may have gone through, and who closed its half after one waits for its answer (RFC 9112 §9.6).
+    async fn answer_who_stays(
+        &self,
+        session: &mut Session,
+        request: &mut Request,
+    ) -> std::result::Result<Outcome, HandlerError> {
+        let reads = matches!(request.method, Method::GET | Method::HEAD);
+        let downstream = session.as_downstream_mut();
+        let watched = reads && downstream.as_http1().is_some() && downstream.is_body_done();
+        // In a box, so that it takes no room beside each answer that is being sent.
+        let answer = Box::pin(self.handler.answer(request));
+        if !watched {
+            return answer.await;
+        }
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            // Nothing more can come of this request; what comes of the next one is kept for it.
+            _ = downstream.read_body_or_idle(true) => Err(HandlerError::Left),
         }
     }
 

@@ -268,7 +268,7 @@ impl Admission {
             tightest: Class::ALL
                 .map(|class| Snapshot::tightest(budgets(class).map(|(_, budget)| budget.figures(now)))),
             queued: Class::ALL.map(|class| Priority::ALL.map(|priority| self.queue.len_of(class, priority))),
-            identities: self.identities.len(),
+            known: Class::ALL.map(|class| budgets(class).count()),
             paused: Class::ALL
                 .map(|class| budgets(class).filter(|(_, budget)| budget.paused_until(now).is_some()).count()),
             counters: self.counters.clone(),

@@ -18,6 +18,7 @@ mod accepted;
 pub mod adaptive;
 pub mod admission;
 pub mod allowance;
+mod asker;
 pub mod breaker;
 pub mod bucket;
 pub mod budget;
@@ -45,6 +46,7 @@ use tokio::{
 
 pub use self::{
     admission::ShedReason,
+    asker::Asker,
     bucket::Pace,
     interest::{Interest, Interested},
     limits::{Class, Client, Identity, Limits, Priority, Work},
@@ -56,6 +58,9 @@ use self::{
     admission::{Admission, Grant, Order, Pumped},
     queue::Ticket,
 };
+
+/// How long whoever found the queue too long should stay away: some hundreds of requests leave it meanwhile.
+const LONG_QUEUE: Duration = Duration::from_secs(5);
 
 /// A request for a permit.
 #[derive(Debug, Clone)]
@@ -128,6 +133,12 @@ struct Waiting {
 // === impl Ask ===
 
 impl Ask {
+    /// A request for work of this kind, on behalf of `asker`.
+    pub fn of(asker: &Asker, class: Class, work: Work, identity: Identity) -> Self {
+        let Asker { client, interest, deadline } = asker.clone();
+        Self { class, work, identity, client, interest, deadline }
+    }
+
     /// A request of a client that waits for a document.
     pub fn document(identity: Identity, client: Client) -> Self {
         let interest = Interest::always(Priority::Document);
@@ -138,6 +149,23 @@ impl Ask {
     pub fn package(class: Class, identity: Identity, client: Client) -> Self {
         let interest = Interest::always(Priority::Package);
         Self { class, work: Work::Download, identity, client, interest, deadline: None }
+    }
+}
+
+// === impl ThrottleError ===
+
+impl ThrottleError {
+    /// When to ask again: not before the pause is over, and else when the queue may be shorter.
+    pub fn retry_after(&self) -> Duration {
+        match self.reason {
+            ShedReason::Paused => self.pause_left,
+            _ => self.pause_left.max(LONG_QUEUE),
+        }
+    }
+
+    /// Whether all who wanted it had left.
+    pub fn is_abandoned(&self) -> bool {
+        self.reason == ShedReason::Abandoned
     }
 }
 

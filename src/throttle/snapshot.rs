@@ -13,8 +13,8 @@ pub struct Snapshot {
     pub tightest: [BudgetFigures; Class::ALL.len()],
     /// Who waits, by class of host and priority.
     pub queued: [[usize; Priority::ALL.len()]; Class::ALL.len()],
-    /// Budgets of identities that are kept.
-    pub identities: usize,
+    /// Budgets of identities that are kept, by class of host.
+    pub known: [usize; Class::ALL.len()],
     /// How many of them are paused, by class of host.
     pub paused: [usize; Class::ALL.len()],
     /// What happened so far.

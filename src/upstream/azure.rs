@@ -20,7 +20,13 @@ use super::{
     resuming::{Part, Resumes, Resuming, Source},
     sites::{BlobLocation, Sites},
 };
-use crate::{clock::Clock, config::upstream::Upstream as Settings, ident::Name, redact::SignedUrl};
+use crate::{
+    clock::Clock,
+    config::upstream::Upstream as Settings,
+    ident::Name,
+    redact::SignedUrl,
+    throttle::{Asker, Work},
+};
 
 /// Most redirects within the service for one request. One is usual (REST content to the protocol route,
 /// facts §4.2); more than a few is a loop.
@@ -41,7 +47,7 @@ pub struct Azure {
     resumes: Resumes,
 }
 
-/// A package's download: where it goes on, and how to ask anew where that is.
+/// A package's download: where it goes on, and how to ask anew where that is. Whoever began it may have left.
 struct Package {
     azure: Azure,
     request: UpstreamRequest,
@@ -81,11 +87,11 @@ impl Azure {
     ) -> Result<Answer, UpstreamError> {
         request.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         request.whole = matches!(expect, Expect::Json | Expect::Xml);
-        let whole = request.whole;
+        let (whole, asker) = (request.whole, request.asker.clone());
         match self.follow(request, expect).await? {
             Located::Direct(response) => Ok(Answer::Success(response)),
             Located::Redirect(location) => {
-                let blob = UpstreamRequest { whole, ..blob_request(&location.url) };
+                let blob = UpstreamRequest { whole, ..blob_request(&location.url, asker) };
                 self.fetch_blob(&blob).await.map(Answer::Success)
             }
             Located::Refused(refused) => Ok(Answer::Refused(refused)),
@@ -94,6 +100,7 @@ impl Azure {
 
     /// Asks where the bytes of a package are. For the service this counts as the download.
     pub async fn locate(&self, mut request: UpstreamRequest) -> Result<Located, UpstreamError> {
+        request.work = Work::Download;
         request.headers.insert(ACCEPT, OCTET_STREAM);
         request.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         self.follow(request, Expect::Bytes).await
@@ -108,9 +115,10 @@ impl Azure {
     pub async fn package(
         &self,
         location: BlobLocation,
-        request: UpstreamRequest,
+        mut request: UpstreamRequest,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let response = self.download(&location.url, None).await?;
+        let response = self.download(&location.url, None, request.asker.clone()).await?;
+        request.asker = request.asker.lasting();
         let source = Package { azure: self.clone(), request };
         Ok(Resuming::wrap(response, source, location, self.resumes.clone()))
     }
@@ -120,8 +128,9 @@ impl Azure {
         &self,
         url: &SignedUrl,
         range: Option<HeaderValue>,
+        asker: Asker,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let mut request = blob_request(url);
+        let mut request = blob_request(url, asker);
         request.headers.extend(range.map(|range| (RANGE, range)));
         self.fetch_blob(&request).await
     }
@@ -159,7 +168,7 @@ impl Azure {
 #[async_trait]
 impl Source for Package {
     async fn open(&self, url: &SignedUrl, part: Option<Part>) -> Result<UpstreamResponse, UpstreamError> {
-        let mut request = blob_request(url);
+        let mut request = blob_request(url, self.request.asker.clone());
         (request.deadline, request.fresh) = (Some(Instant::now() + REST_PATIENCE), true);
         if let Some(Part { first, tag }) = part {
             let range = HeaderValue::try_from(format!("bytes={first}-"));
@@ -184,8 +193,9 @@ impl Source for Package {
     }
 }
 
-fn blob_request(url: &SignedUrl) -> UpstreamRequest {
-    let mut request = UpstreamRequest::get(Target::Blob(url.clone()));
+fn blob_request(url: &SignedUrl, asker: Asker) -> UpstreamRequest {
+    let mut request = UpstreamRequest::get(Target::Blob(url.clone()), asker);
+    request.work = Work::Download;
     request.headers.insert(ACCEPT, OCTET_STREAM);
     request
 }

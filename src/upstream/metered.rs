@@ -131,7 +131,7 @@ impl Outcome {
                 Self::Connect
             }
             UpstreamError::Timeout { .. } => Self::Timeout,
-            UpstreamError::Shed { .. } => Self::Shed,
+            UpstreamError::Shed(_) => Self::Shed,
             UpstreamError::Request(_) | UpstreamError::Redirect(_) => Self::Refused,
             UpstreamError::Broken { .. }
             | UpstreamError::Length { .. }

@@ -22,7 +22,7 @@ pub mod sites;
 pub mod throttled;
 pub mod whole;
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use async_trait::async_trait;
@@ -43,7 +43,11 @@ pub use self::{
     whole::Whole,
 };
 
-use crate::{ident::Name, redact::SignedUrl, throttle::Class};
+use crate::{
+    ident::Name,
+    redact::SignedUrl,
+    throttle::{Asker, Class, ThrottleError, Work},
+};
 
 /// A host of the service that takes the caller's credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,6 +87,10 @@ pub struct UpstreamRequest {
     pub headers: HeaderMap,
     /// The credential to send to the service's own hosts.
     pub authorization: Option<HeaderValue>,
+    /// On whose behalf.
+    pub asker: Asker,
+    /// What it counts as.
+    pub work: Work,
     /// A JSON body, without a content coding; empty for none.
     pub body: Bytes,
     /// When nobody waits for the answer's head any more; `None` leaves it to the configuration.
@@ -205,13 +213,8 @@ pub enum UpstreamError {
         status: StatusCode,
     },
     /// No permit in time: the gate itself is at its limit towards the service.
-    #[error("no permit within {waited:?}")]
-    Shed {
-        /// Which budget.
-        class: Class,
-        /// How long the request waited.
-        waited: Duration,
-    },
+    #[error(transparent)]
+    Shed(#[from] ThrottleError),
 }
 
 /// A whole answer that is not the thing asked for, to be shown to the caller and never stored.
@@ -262,13 +265,15 @@ impl Target {
 // === impl UpstreamRequest ===
 
 impl UpstreamRequest {
-    /// A GET without headers and credential.
-    pub fn get(target: Target) -> Self {
+    /// A GET of metadata without headers and credential.
+    pub fn get(target: Target, asker: Asker) -> Self {
         Self {
             method: Method::GET,
             target,
             headers: HeaderMap::new(),
             authorization: None,
+            asker,
+            work: Work::Metadata,
             body: Bytes::new(),
             deadline: None,
             fresh: false,

@@ -1,8 +1,8 @@
 //! [`Throttled`]: no request without a permit, no permit back before the body ends, and every answer's word on
 //! load heard.
 //!
-//! Until the handlers say who waits and for what, it is guessed from the request: the client is the credential,
-//! bytes are what is asked for as `application/octet-stream`.
+//! The request says on whose behalf it is ([`crate::throttle::Asker`]) and what it counts as; whose budget it draws on
+//! follows from where it goes and with which credential.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::{BodyStream, Target, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse, body};
 use crate::{
     clock::Clock,
-    throttle::{Ask, Class, Permit, Signal, Throttle, ThrottleError},
+    throttle::{Ask, Permit, Signal, Throttle},
 };
 
 /// Most bytes of a refusal that are read for its text; a whole one has a few hundred (facts §5.5).
@@ -48,19 +48,13 @@ impl<U> Throttled<U> {
 
     fn ask(&self, request: &UpstreamRequest) -> Ask {
         let credential = request.authorization.as_ref().map(HeaderValue::as_bytes);
-        let client = self.throttle.client(credential.unwrap_or_default());
-        match &request.target {
-            Target::Blob(_) => Ask::package(Class::Blob, self.throttle.identity("", None), client),
-            Target::Service { org, .. } => {
-                let identity = self.throttle.identity(org.as_str(), credential);
-                let accept = request.headers.get(header::ACCEPT);
-                if accept.is_some_and(|accept| accept == "application/octet-stream") {
-                    Ask::package(Class::Api, identity, client)
-                } else {
-                    Ask::document(identity, client)
-                }
-            }
-        }
+        let identity = match &request.target {
+            Target::Blob(_) => self.throttle.identity("", None),
+            Target::Service { org, .. } => self.throttle.identity(org.as_str(), credential),
+        };
+        let mut ask = Ask::of(&request.asker, request.target.class(), request.work, identity);
+        ask.deadline = ask.deadline.into_iter().chain(request.deadline).min();
+        ask
     }
 
     fn signal(&self, response: &UpstreamResponse) -> Signal {
@@ -116,13 +110,5 @@ impl BodyStream for PermitBody {
 impl BodyStream for Whole {
     async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         Ok(self.0.take())
-    }
-}
-
-// === impl UpstreamError ===
-
-impl From<ThrottleError> for UpstreamError {
-    fn from(error: ThrottleError) -> Self {
-        Self::Shed { class: error.class, waited: error.waited }
     }
 }

@@ -25,5 +25,6 @@ mod scripted;
 mod separation;
 mod server;
 mod support;
+mod throttling;
 mod tls;
 mod writes;

@@ -217,7 +217,7 @@ impl Poller {
         let request = UpstreamRequest {
             headers: HeaderMap::from_iter([(header::ACCEPT, accept)]),
             authorization: authorization.cloned(),
-            ..UpstreamRequest::get(target)
+            ..UpstreamRequest::get(target, self.handler.asker_unasked())
         };
         let parts = &self.handler.parts;
         let answer = async {

@@ -1,7 +1,13 @@
 //! What the service and a blob host get to see of a request.
 
 use super::*;
-use crate::{config::upstream::Upstream, ident::Name, redact::SignedUrl, upstream::Service};
+use crate::{
+    config::upstream::Upstream,
+    ident::Name,
+    redact::SignedUrl,
+    throttle::{Asker, Client, Priority},
+    upstream::Service,
+};
 
 const CLIENT: [(&str, &str); 14] = [
     ("accept", "application/json"),
@@ -21,7 +27,7 @@ const CLIENT: [(&str, &str); 14] = [
 ];
 
 fn request(target: Target) -> UpstreamRequest {
-    let mut request = UpstreamRequest::get(target);
+    let mut request = UpstreamRequest::get(target, Asker::always(Client::new(1), Priority::Document));
     for (name, value) in CLIENT {
         request.headers.insert(name, HeaderValue::from_static(value));
     }

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::*;
+use crate::throttle::{Class, ShedReason, ThrottleError};
 
 const ID: &str = "1E57CF2792A900D06C1CDFB3C453F35BC86F72788AA9724C96C929D1CC6B456A00";
 const OTHER: &str = "2E57CF2792A900D06C1CDFB3C453F35BC86F72788AA9724C96C929D1CC6B456A00";
@@ -317,7 +318,12 @@ async fn bytes_beyond_the_length_are_never_handed_on() {
 
 #[tokio::test(start_paused = true)]
 async fn resumptions_that_bring_nothing_are_few_and_ever_later() {
-    let shed = UpstreamError::Shed { class: crate::throttle::Class::Blob, waited: Duration::ZERO };
+    let shed = UpstreamError::Shed(ThrottleError {
+        class: Class::Blob,
+        reason: ShedReason::Late,
+        waited: Duration::ZERO,
+        pause_left: Duration::ZERO,
+    });
     let passing = [Act::Fails(broken()), Act::Fails(shed), status(503), status(429), part(3, 3, End::Broken)];
     for act in passing {
         let run = run([vec![whole(3, End::Broken)], vec![act; 3]].concat(), &[]).await;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     ident::Name,
+    throttle::{Asker, Client, Priority, ShedReason, ThrottleError},
     upstream::{Service, Target},
 };
 
@@ -51,7 +52,7 @@ impl Upstream for Script {
             Act::Refused => Err(UpstreamError::Connect { host, reason }),
             Act::Hangs => std::future::pending().await,
             Act::Late(phase) => Err(UpstreamError::Timeout { host, phase }),
-            Act::Shed => Err(UpstreamError::Shed { class: Class::Api, waited: Duration::ZERO }),
+            Act::Shed => Err(UpstreamError::Shed(shed())),
             Act::Status(status, headers, body) => Ok(response(status, headers, body)),
         }
     }
@@ -78,9 +79,15 @@ struct Run {
     took: Duration,
 }
 
+fn shed() -> ThrottleError {
+    let (class, reason) = (Class::Api, ShedReason::Late);
+    ThrottleError { class, reason, waited: Duration::ZERO, pause_left: Duration::ZERO }
+}
+
 fn request() -> UpstreamRequest {
     let org = Name::parse("contoso").unwrap();
-    UpstreamRequest::get(Target::Service { service: Service::Pkgs, org, path: "/x".to_owned() })
+    let asker = Asker::always(Client::new(1), Priority::Document);
+    UpstreamRequest::get(Target::Service { service: Service::Pkgs, org, path: "/x".to_owned() }, asker)
 }
 
 async fn run(acts: &[Act]) -> Run {

@@ -15,7 +15,11 @@ use self::server::Server;
 use super::{
     BodyStream, Http, Service, Target, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse, body,
 };
-use crate::{config::upstream::Upstream as Settings, ident::Name};
+use crate::{
+    config::upstream::Upstream as Settings,
+    ident::Name,
+    throttle::{Asker, Client, Priority},
+};
 
 /// Far above what any test needs, so that only a test about a timeout meets one.
 const AMPLE: Duration = Duration::from_secs(60);
@@ -48,8 +52,12 @@ fn target(path: &str) -> Target {
     Target::Service { service: Service::Pkgs, org: Name::parse("contoso").unwrap(), path: path.to_owned() }
 }
 
+fn anybody() -> Asker {
+    Asker::always(Client::new(1), Priority::Document)
+}
+
 fn get(path: &str) -> UpstreamRequest {
-    UpstreamRequest::get(target(path))
+    UpstreamRequest::get(target(path), anybody())
 }
 
 async fn whole(response: UpstreamResponse) -> Result<Bytes, UpstreamError> {

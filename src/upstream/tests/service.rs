@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 use prometheus::Registry;
 
 use super::{
-    get,
+    anybody, get,
     server::{Act, Server, answer, ok, see_other},
     settings, shared, whole,
 };
@@ -71,7 +71,7 @@ async fn a_package_is_located_through_the_service_and_fetched_without_a_credenti
     let azure = azure(&server);
     let Located::Redirect(location) = azure.locate(request()).await.unwrap() else { panic!("no redirect") };
     assert_eq!(location.storage_id.map(|id| id.to_string()).as_deref(), Some(ID));
-    let bytes = whole(azure.download(&location.url, None).await.unwrap()).await.unwrap();
+    let bytes = whole(azure.download(&location.url, None, anybody()).await.unwrap()).await.unwrap();
     assert_eq!(bytes, "bytes");
 
     let requests = server.requests();
@@ -165,12 +165,12 @@ async fn a_download_is_whole_or_the_part_that_was_asked_for() {
     let azure = azure(&server);
     let range = || Some(HeaderValue::from_static("bytes=1-2"));
     for (range, expected) in [(range(), 206), (range(), 200)] {
-        let response = azure.download(&signed(&server), range).await.unwrap();
+        let response = azure.download(&signed(&server), range, anybody()).await.unwrap();
         assert_eq!(response.status.as_u16(), expected);
         whole(response).await.unwrap();
     }
     assert!(server.requests()[0].to_lowercase().contains("\r\nrange: bytes=1-2\r\n"));
-    let unasked = azure.download(&signed(&server), None).await.unwrap_err();
+    let unasked = azure.download(&signed(&server), None, anybody()).await.unwrap_err();
     assert!(matches!(unasked, UpstreamError::Download { status: StatusCode::PARTIAL_CONTENT, .. }));
 }
 
@@ -182,7 +182,7 @@ async fn a_blob_host_that_refuses_the_url_is_told_apart_from_one_in_trouble() {
     let server = Server::start(vec![rows.iter().map(|(status, _)| raw(*status)).collect()]).await;
     let azure = azure(&server);
     for (status, link) in rows {
-        let error = azure.download(&signed(&server), None).await.unwrap_err();
+        let error = azure.download(&signed(&server), None, anybody()).await.unwrap_err();
         assert_eq!(matches!(error, UpstreamError::Link { .. }), link, "{status}: {error}");
         assert_eq!(matches!(error, UpstreamError::Download { .. }), !link, "{status}: {error}");
         assert!(!format!("{error} {error:?}").contains("sig="), "{error}");

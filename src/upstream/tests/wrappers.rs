@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    throttle::{Class, Limits, SignalKind, Throttle},
+    throttle::{Class, Limits, ShedReason, SignalKind, Throttle},
     upstream::{Metered, Throttled, Upstream, UpstreamError},
 };
 
@@ -72,7 +72,10 @@ async fn a_request_without_a_permit_in_time_never_reaches_the_service() {
     let throttled = Throttled::new(http(&server), throttle(SHORT), Clock::system());
     let first = throttled.fetch(&get("/x")).await.unwrap();
     let error = throttled.fetch(&get("/x")).await.unwrap_err();
-    assert!(matches!(error, UpstreamError::Shed { class: Class::Api, waited } if waited >= SHORT), "{error}");
+    assert!(
+        matches!(error, UpstreamError::Shed(ref shed) if shed.reason == ShedReason::Late && shed.waited >= SHORT),
+        "{error}"
+    );
     drop(first);
     assert_eq!(server.connections(), 1);
 }
@@ -105,7 +108,10 @@ async fn what_cannot_wait_for_the_end_of_a_pause_never_reaches_the_service() {
     let throttled = Throttled::new(http(&server), throttle(SHORT), Clock::system());
     assert_eq!(throttled.fetch(&get("/x")).await.unwrap().status, 429);
     let error = throttled.fetch(&get("/x")).await.unwrap_err();
-    assert!(matches!(error, UpstreamError::Shed { class: Class::Api, waited } if waited < SHORT), "{error}");
+    assert!(
+        matches!(error, UpstreamError::Shed(ref shed) if shed.reason == ShedReason::Paused && shed.waited < SHORT),
+        "{error}"
+    );
     assert_eq!(server.requests().len(), 1);
 }
 
