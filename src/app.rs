@@ -34,11 +34,14 @@ use crate::{
     config::Config,
     disk::{Database, DatabaseSettings, OpenError, StoreDirectory},
     document::rewrite::ServiceHosts,
-    handler::{Following, Handler, HandlerMetrics, Parts},
+    handler::{Following, Handler, HandlerMetrics, Modes, Parts},
     proxy::{Edge, EdgeMetrics, Forwarder, Intake},
     route::Collections,
     throttle::{Limits, Throttle},
-    upstream::{Advisories, Azure, Dialer, Http, Metered, Resumes, Retries, Retrying, Throttled, Whole},
+    upstream::{
+        Advisories, Azure, Barred, Breaking, Breaks, Dialer, Http, Metered, Resumes, Retries, Retrying,
+        Throttled, Whole,
+    },
 };
 
 /// How often the store writes down last uses and evicts.
@@ -187,7 +190,8 @@ impl Running {
         };
         let conf = Arc::new(server_conf(&config));
         let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
-        let admin = Admin { registry: registry.clone(), figures, readiness: readiness.clone() };
+        let modes = handler.parts().modes.clone();
+        let admin = Admin { registry: registry.clone(), figures, readiness: readiness.clone(), modes };
         let gate = serve(crate::proxy::service(edge, &conf), listener)?;
         let admin = serve(admin.service(), admin_listener)?;
         let drain_timeout = config.listen.drain_timeout;
@@ -310,14 +314,16 @@ async fn open_store(config: &Config, clock: &Clock) -> Result<(Database, DiskSto
 }
 
 fn handler(config: &Config, clock: &Clock, registry: &Registry, shared: &Shared<'_>) -> Result<Handler> {
-    // Innermost first. The connection; a permit, held while the body streams and measured with the wait for it; the
-    // whole of a document, so that one that breaks is a failed try; and repeats around all of that, because each
+    // Innermost first. The connection; the judgement of its host, which knows the dead; a permit, held while the body streams and measured with the wait for it; the
+    // whole of a document, so that one that breaks is a failed try; a bar before dead hosts; and repeats around all of that, because each
     // try is a request of its own to the service: it is counted, stands in the queue and holds no permit while
     // the next one is waited for.
     let retries = Retries::new(registry)?;
     let http = Http::new(&config.upstream).context("upstream")?.counting(retries.clone());
-    let tried = Metered::new(Throttled::new(http, Arc::clone(shared.throttle), clock.clone()), registry)?;
-    let whole = Whole::new(tried, &config.upstream);
+    let breaks = Breaks::new(&config.upstream, &config.outage, registry)?;
+    let judged = Breaking::new(http, breaks.clone());
+    let tried = Metered::new(Throttled::new(judged, Arc::clone(shared.throttle), clock.clone()), registry)?;
+    let whole = Barred::new(Whole::new(tried, &config.upstream), breaks.clone());
     let upstream = Retrying::new(whole, config.retry, clock.clone(), retries);
     let templates = [config.upstream.pkgs.to_string(), config.upstream.feeds.to_string()];
     let mut hosts = ServiceHosts::new(&templates).context("upstream")?;
@@ -342,6 +348,8 @@ fn handler(config: &Config, clock: &Clock, registry: &Registry, shared: &Shared<
         access: Access::new(shared.database, config.access.clone()),
         metadata: config.metadata.clone(),
         outage: config.outage.clone(),
+        breaks,
+        modes: Modes::new(&config.outage, &config.feeds, registry)?,
         advisories: advisories(config)?,
         audit: config.audit.clone(),
         max_document: config.upstream.max_document_size,

@@ -342,6 +342,7 @@ async fn silence_of_the_service_ends_in_an_answer() {
     let quick = |config: &mut Config| {
         config.upstream.first_byte_timeout = Duration::from_millis(300);
         config.upstream.idle_timeout = Duration::from_millis(300);
+        config.outage.failures = 1_000_000;
     };
     let scene = Scene::with(|_| Act::Silence, quick).await;
     for path in [PACKUMENT, TARBALL, NUPKG, "/contoso/_apis/x"] {
@@ -360,7 +361,7 @@ async fn silence_of_the_service_ends_in_an_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_gone_is_told_as_502_and_its_return_is_noticed() {
-    let mut scene = Scene::with(|_| json(DOCUMENT), |config| config.outage.cooldown = Duration::ZERO).await;
+    let mut scene = Scene::with(|_| json(DOCUMENT), |config| config.outage.failures = 1_000_000).await;
     scene.service.vanish().await;
     for path in [PACKUMENT, TARBALL, NUPKG, "/contoso/_apis/x"] {
         assert_eq!(scene.get(path, A).await.status, 502, "{path}");

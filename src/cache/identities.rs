@@ -138,10 +138,11 @@ mod tests {
         ident::{FeedRef, Name},
     };
 
-    fn open(folder: &std::path::Path) -> Identities {
+    fn open(folder: &std::path::Path) -> (Database, Identities) {
         let settings = DatabaseSettings { page_cache: 8 << 20, free_reserve: 0 };
         let database = Database::open(StoreDirectory::open(folder).unwrap(), &settings).unwrap().database;
-        Identities::new(&database, Duration::from_secs(600), Duration::from_secs(30))
+        let identities = Identities::new(&database, Duration::from_secs(600), Duration::from_secs(30));
+        (database, identities)
     }
 
     fn feed(text: &str) -> FeedRef {
@@ -156,14 +157,15 @@ mod tests {
     fn an_identity_ages_and_survives_a_restart_and_a_missing_feed_is_soon_asked_for_again() {
         let folder = tempfile::tempdir().unwrap();
         {
-            let identities = open(folder.path());
+            let (database, identities) = open(folder.path());
             assert_eq!(identities.get(&feed("main"), at(0)), Known::Unknown);
             identities.learn(&feed("Main"), "contoso/-/guid".to_owned(), at(0));
             identities.learn_nothing(&feed("none"), at(0));
             assert_eq!(identities.get(&feed("none"), at(29)), Known::Nothing);
             assert_eq!(identities.get(&feed("none"), at(30)), Known::Unknown);
+            database.flush().unwrap();
         }
-        let identities = open(folder.path());
+        let (_database, identities) = open(folder.path());
         assert_eq!(identities.get(&feed("main"), at(599)), Known::Identity("contoso/-/guid".to_owned()));
         assert_eq!(identities.get(&feed("main"), at(600)), Known::Old("contoso/-/guid".to_owned()));
     }
@@ -171,7 +173,7 @@ mod tests {
     #[test]
     fn all_spellings_of_a_feed_are_forgotten_together() {
         let folder = tempfile::tempdir().unwrap();
-        let identities = open(folder.path());
+        let (_database, identities) = open(folder.path());
         identities.learn(&feed("main"), "contoso/-/one".to_owned(), at(0));
         identities.learn(&feed("alias"), "contoso/-/one@view".to_owned(), at(0));
         identities.learn(&feed("other"), "contoso/-/two".to_owned(), at(0));

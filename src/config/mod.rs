@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod changes;
 mod keys;
+pub mod outage;
 pub mod retry;
 mod sections;
 pub mod server;
@@ -28,8 +29,9 @@ pub use self::{
     audit::AuditSettings,
     changes::Changes,
     keys::{Problem, Setting},
+    outage::{FeedMode, Mode, Outage},
     retry::Retry,
-    sections::{Access, Admin, Freshness, Listen, Log, LogFormat, LogLevel, Metadata, Outage, PublicUrl},
+    sections::{Access, Admin, Freshness, Listen, Log, LogFormat, LogLevel, Metadata, PublicUrl},
     server::Server,
     store::StoreSettings,
     throttle::{PerSecond, Throttle},
@@ -63,6 +65,8 @@ pub struct Config {
     pub access: Access,
     /// `[outage]`.
     pub outage: Outage,
+    /// `[[feed]]`.
+    pub feeds: Vec<FeedMode>,
     /// `[audit]`.
     pub audit: AuditSettings,
     /// `[log]`.
@@ -144,6 +148,7 @@ impl Config {
             changes: Changes::read_all(root, findings, environment),
             access: Access::read(Keys::take(root, "access", findings)),
             outage: Outage::read(Keys::take(root, "outage", findings)),
+            feeds: FeedMode::read_all(root, findings),
             audit: AuditSettings::read(Keys::take(root, "audit", findings)),
             log: Log::read(Keys::take(root, "log", findings)),
         }

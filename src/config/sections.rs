@@ -93,15 +93,6 @@ pub struct Access {
     pub identity_ttl: Duration,
 }
 
-/// `[outage]`: what a bad day of the service costs a caller for whom there is a stored copy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outage {
-    /// Longest wait for the service before the stored copy is served.
-    pub patience: Duration,
-    /// After a failure, how long stored copies are served without asking again.
-    pub cooldown: Duration,
-}
-
 /// `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -310,26 +301,6 @@ impl Access {
             ),
             grace: keys.span("grace", default.grace, Duration::ZERO),
             identity_ttl: keys.span("identity_ttl", default.identity_ttl, SECOND),
-        };
-        keys.finish();
-        section
-    }
-}
-
-// === impl Outage ===
-
-impl Default for Outage {
-    fn default() -> Self {
-        Self { patience: 3 * SECOND, cooldown: 5 * SECOND }
-    }
-}
-
-impl Outage {
-    pub(super) fn read(mut keys: Keys<'_>) -> Self {
-        let default = Self::default();
-        let section = Self {
-            patience: keys.span("patience", default.patience, Duration::from_millis(1)),
-            cooldown: keys.span("cooldown", default.cooldown, Duration::ZERO),
         };
         keys.finish();
         section

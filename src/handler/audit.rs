@@ -51,6 +51,7 @@ impl Handler {
         route: &AuditRoute,
         body: Bytes,
     ) -> Result<Reply, HandlerError> {
+        self.online(Some(&route.feed))?;
         let body = decoded(&request.headers, body, LIMIT).await.map_err(|error| match error {
             UpstreamError::TooLarge { limit } => HandlerError::TooLarge { limit },
             other => HandlerError::Body(format!("is not usable: {other}")),
@@ -118,7 +119,11 @@ impl Handler {
         };
         let trouble = |reason: String| HandlerError::NoAudit { missing: false, reason };
         let answer = self.settle(self.parts.service.document(upstream, Expect::Json).await);
-        match answer.map_err(|error| trouble(error.to_string()))? {
+        let answer = answer.map_err(|error| match error {
+            HandlerError::Dead(_) => error,
+            error => trouble(error.to_string()),
+        });
+        match answer? {
             Answer::Success(response) => {
                 let found =
                     read_document(response, LIMIT).await.map_err(|error| trouble(error.to_string()))?;
@@ -136,11 +141,11 @@ impl Handler {
         let status = refused.refusal().status;
         if is_denial(status) {
             self.parts.access.forget(&request.caller, &route.feed);
-            return self.refused(refused);
+            return HandlerError::from(refused);
         }
         let reason = format!("the service answered {status}");
         match refused {
-            Refused::Busy { .. } if status == StatusCode::TOO_MANY_REQUESTS => self.refused(refused),
+            Refused::Busy { .. } if status == StatusCode::TOO_MANY_REQUESTS => HandlerError::from(refused),
             Refused::NotFound(_) | Refused::Rejected(_) => HandlerError::NoAudit { missing: true, reason },
             _ => HandlerError::NoAudit { missing: false, reason },
         }

@@ -128,22 +128,6 @@ impl Handler {
         let followed = self.parts.changes.fresh(&route.feed, route.class());
         followed.map_or(usual, |fresh| Freshness { fresh, ..usual })
     }
-
-    fn policy(&self, class: DocumentClass) -> &Freshness {
-        let metadata = &self.parts.metadata;
-        match class {
-            DocumentClass::ServiceIndex => &metadata.service_index,
-            DocumentClass::Packument => &metadata.packument,
-            DocumentClass::VersionList => &metadata.version_list,
-            DocumentClass::Registration => &metadata.registration,
-            DocumentClass::Nuspec => &metadata.nuspec,
-            DocumentClass::Search => &metadata.search,
-            DocumentClass::Vulnerabilities => &metadata.vulnerabilities,
-            DocumentClass::Odata => &metadata.odata,
-            DocumentClass::Rest => &metadata.rest,
-            DocumentClass::Feeds => &metadata.feeds,
-        }
-    }
 }
 
 #[cfg(test)]

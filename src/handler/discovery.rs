@@ -77,7 +77,7 @@ impl Handler {
                 let body = self.settle(read_document(response, self.parts.max_document).await)?;
                 Ok((without_bom(body), kind))
             }
-            Answer::Refused(refused) => Err(self.refused(refused)),
+            Answer::Refused(refused) => Err(HandlerError::from(refused)),
         }
     }
 }

@@ -12,10 +12,11 @@ use super::{
 use crate::{
     access::{Audience, Caller, Standing},
     cache::{Assessment, Entry, Generation, Landing, Usability, assess},
+    config::Mode,
     document::representation::{Form, Representation, negotiate_form},
     route::{Document, DocumentClass, DocumentRoute, Format},
     throttle::Asker,
-    upstream::{Answer, Expect, Refused, Service, Target, UpstreamError, UpstreamRequest},
+    upstream::{Answer, Expect, Refused, Service, Target, UpstreamRequest},
 };
 
 /// Bodies above this are checked, rewritten and compressed off the I/O threads: 64 KiB take some 100 µs.
@@ -91,7 +92,7 @@ impl Handler {
         if permission == Permission::Undecided {
             return match self.fetch_as(request, route, Urgency::Needed).await {
                 Err(error) if self.grace_covers(request, &route.feed, &error) => {
-                    Ok(Obtained::stored(entry, CacheStatus::StaleOnError { ttl }))
+                    Ok(Obtained::stored(entry, self.stale(route, ttl)))
                 }
                 own => Ok(Obtained::fetched(own?, CacheStatus::Refreshed { collapsed: false })),
             };
@@ -109,6 +110,9 @@ impl Handler {
                     self.refresh_behind(request, route);
                 }
                 Ok(Obtained::stored(entry, CacheStatus::Hit { ttl: Some(ttl) }))
+            }
+            Usability::StaleWhileRevalidate if self.mode(&route.feed) == Mode::Offline => {
+                Ok(Obtained::stored(entry, CacheStatus::Offline { ttl }))
             }
             Usability::StaleWhileRevalidate => {
                 self.refresh_behind(request, route);
@@ -137,7 +141,7 @@ impl Handler {
         let cache = match usability {
             Usability::Fresh => CacheStatus::Hit { ttl: Some(ttl) },
             Usability::StaleWhileRevalidate => CacheStatus::StaleRefreshing { ttl },
-            Usability::StaleIfError if self.outage.suspected() => CacheStatus::StaleOnError { ttl },
+            Usability::StaleIfError if self.suspects(service(route), &route.feed) => self.stale(route, ttl),
             Usability::StaleIfError | Usability::Expired => return Err(HandlerError::OnlyIfCached),
         };
         Ok(Obtained::stored(entry, cache))
@@ -174,7 +178,11 @@ impl Handler {
 
     /// How usable `entry` is by its age.
     fn assessed(&self, route: &DocumentRoute, entry: &Entry) -> Assessment {
-        assess(&self.freshness(route), entry.fetched_at, self.now())
+        let mut assessment = assess(&self.freshness(route), entry.fetched_at, self.now());
+        if assessment.usability != Usability::Fresh && self.mode(&route.feed) == Mode::Strict {
+            assessment.usability = Usability::Expired;
+        }
+        assessment
     }
 
     async fn missing(&self, request: &Request, route: &DocumentRoute) -> Result<Obtained, HandlerError> {
@@ -219,7 +227,7 @@ impl Handler {
         let (fetched, collapsed) = self.fetch_shared(request, route, Urgency::Needed).await;
         match fetched {
             Err(error) if error.is_outage() && assessment.usability != Usability::Expired => {
-                Ok(Obtained::stored(entry, CacheStatus::StaleOnError { ttl: assessment.ttl }))
+                Ok(Obtained::stored(entry, self.stale(route, assessment.ttl)))
             }
             fetched => Ok(Obtained::fetched(fetched?, CacheStatus::Refreshed { collapsed })),
         }
@@ -233,11 +241,18 @@ impl Handler {
         entry: Arc<Entry>,
         forced: bool,
     ) -> Result<Obtained, HandlerError> {
-        let stale = CacheStatus::StaleOnError { ttl: self.assessed(route, &entry).ttl };
-        if self.outage.suspected() {
+        let stale = self.stale(route, self.assessed(route, &entry).ttl);
+        if self.suspects(service(route), &route.feed) {
             return Ok(Obtained::stored(entry, stale));
         }
-        match self.patiently(self.fetch_shared(request, route, Urgency::Wished)).await {
+        let work = self.fetch_shared(request, route, Urgency::Wished);
+        let patience = async {
+            if self.mode(&route.feed) == Mode::Strict {
+                return Some(work.await);
+            }
+            self.patiently(&route.key(), &route.feed, work).await
+        };
+        match patience.await {
             Some((Ok(fetched), collapsed)) => {
                 let cache = if forced {
                     CacheStatus::Demanded { collapsed }
@@ -246,15 +261,20 @@ impl Handler {
                 };
                 Ok(Obtained::fetched(fetched, cache))
             }
-            Some((Err(error), _)) if !error.is_outage() => Err(error),
+            Some((Err(error), _)) if !error.is_outage() || self.mode(&route.feed) == Mode::Strict => {
+                Err(error)
+            }
             Some((Err(_), _)) | None => Ok(Obtained::stored(entry, stale)),
         }
     }
 
-    /// Not while the budget is tight: whoever waits needs what is left of it.
+    /// Not while the budget is tight: whoever waits needs what is left of it. Nor for a feed that is offline.
     fn refresh_behind(&self, request: &Request, route: &DocumentRoute) {
         let caller = &request.caller;
-        if self.outage.suspected() || self.is_tight(&route.feed.org, caller.authorization()) {
+        if self.suspects(service(route), &route.feed)
+            || self.mode(&route.feed) == Mode::Offline
+            || self.is_tight(&route.feed.org, caller.authorization())
+        {
             return;
         }
         let (generation, urgency) = (self.generation(route), Urgency::Behind);
@@ -350,13 +370,14 @@ impl Handler {
         generation: Generation,
         asker: Asker,
     ) -> Result<Fetched, HandlerError> {
+        self.online(Some(&route.feed))?;
         let expect = expected(route.document.format());
         let (learning, caller) = (self.learning(route), &request.caller);
         let mut headers = request.headers.clone();
         headers.insert(header::ACCEPT, accept(expect));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         let target = Target::Service {
-            service: if route.is_on_feeds_host() { Service::Feeds } else { Service::Pkgs },
+            service: service(route),
             org: route.feed.org.clone(),
             path: route.upstream_path(),
         };
@@ -365,7 +386,9 @@ impl Handler {
             authorization: caller.authorization().cloned(),
             ..UpstreamRequest::get(target, asker)
         };
-        match self.settle(self.parts.service.document(request, expect).await)? {
+        let answer = self.settle(self.parts.service.document(request, expect).await)?;
+        self.heard(service(route), &route.feed.org, answer.refused());
+        match answer {
             Answer::Success(response) => {
                 let fetched = self.keep(caller.audience(), route, generation, response).await?;
                 if let Some(learning) = learning {
@@ -378,39 +401,7 @@ impl Handler {
                     self.parts.documents.remove(&key(route, caller.audience()));
                     self.note_missing(caller, route, generation, refusal);
                 }
-                Err(self.refused(refused))
-            }
-        }
-    }
-
-    /// Notes whether the service could be reached.
-    pub(super) fn settle<T>(&self, result: Result<T, UpstreamError>) -> Result<T, HandlerError> {
-        match &result {
-            Ok(_) => self.outage.answered(),
-            Err(
-                UpstreamError::Connect { .. } | UpstreamError::Broken { .. } | UpstreamError::Timeout { .. },
-            ) => self.outage.failed(),
-            Err(_) => {}
-        }
-        result.map_err(HandlerError::from)
-    }
-
-    /// The error for an answer that is not the object.
-    pub(super) fn refused(&self, refused: Refused) -> HandlerError {
-        // A refusal for load concerns everything; another 5xx may be about this one route only.
-        if matches!(refused, Refused::Busy { .. }) {
-            self.outage.failed();
-        }
-        match refused {
-            Refused::Unauthorized(refusal)
-            | Refused::Forbidden(refusal)
-            | Refused::NotFound(refusal)
-            | Refused::Rejected(refusal) => HandlerError::Refused(Arc::new(refusal)),
-            Refused::Busy { retry_after, refusal } => {
-                HandlerError::Failing { retry_after, refusal: Arc::new(refusal) }
-            }
-            Refused::Failed(refusal) => {
-                HandlerError::Failing { retry_after: None, refusal: Arc::new(refusal) }
+                Err(HandlerError::from(refused))
             }
         }
     }
@@ -466,6 +457,11 @@ pub(super) fn form(class: DocumentClass, headers: &HeaderMap) -> Form {
 fn flight(own: &str, caller: &Caller, route: &DocumentRoute, generation: Generation) -> String {
     let Generation { removals, changes } = generation;
     format!("{}\n{own}\n{removals}.{changes}", key(route, caller.audience()))
+}
+
+/// The host that has a document.
+fn service(route: &DocumentRoute) -> Service {
+    if route.is_on_feeds_host() { Service::Feeds } else { Service::Pkgs }
 }
 
 pub(super) fn expected(format: Format) -> Expect {

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     blob::fill::FillError,
     throttle::ThrottleError,
-    upstream::{Refusal, UpstreamError},
+    upstream::{Refusal, Refused, UpstreamError},
 };
 
 /// Why a request gets no object.
@@ -45,6 +45,12 @@ pub enum HandlerError {
     /// No answer in time.
     #[error("the service did not answer in time: {0}")]
     Timeout(String),
+    /// The service is known to be down, and nothing is stored.
+    #[error("the service is down: {0}")]
+    Dead(String),
+    /// The gate does not ask the service (mode `offline`), and nothing is stored.
+    #[error("the gate is offline")]
+    Offline,
     /// Bytes that are not what the service or the packument said.
     #[error("the bytes failed their check: {0}")]
     Integrity(String),
@@ -83,6 +89,8 @@ impl HandlerError {
             | Self::Throttled(_)
             | Self::Unavailable(_)
             | Self::Timeout(_)
+            | Self::Dead(_)
+            | Self::Offline
             | Self::Integrity(_)
             | Self::Internal(_) => true,
             Self::Method { .. }
@@ -107,7 +115,24 @@ impl From<UpstreamError> for HandlerError {
             // No connection in time counts too: like the others it is not worth another wait of that length.
             UpstreamError::Timeout { .. } => Self::Timeout(error.to_string()),
             UpstreamError::Shed(shed) => Self::Throttled(shed),
+            UpstreamError::Dead { host } => Self::Dead(host),
             other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+/// An answer that is not the object.
+impl From<Refused> for HandlerError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unauthorized(refusal)
+            | Refused::Forbidden(refusal)
+            | Refused::NotFound(refusal)
+            | Refused::Rejected(refusal) => Self::Refused(Arc::new(refusal)),
+            Refused::Busy { retry_after, refusal } => {
+                Self::Failing { retry_after, refusal: Arc::new(refusal) }
+            }
+            Refused::Failed(refusal) => Self::Failing { retry_after: None, refusal: Arc::new(refusal) },
         }
     }
 }

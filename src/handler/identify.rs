@@ -5,7 +5,10 @@
 //! gives no word, a spelling stands for itself: correct, only less shared.
 
 use super::{
-    Fetched, Handler, HandlerError, Request, asking::Urgency, permission::is_denial, wishes::Wishes,
+    Fetched, Handler, HandlerError, Request,
+    asking::Urgency,
+    permission::{INDEX, is_denial},
+    wishes::Wishes,
 };
 use crate::{
     access::Standing,
@@ -13,6 +16,7 @@ use crate::{
     document::service_index::feed_guids,
     ident::FeedRef,
     route::{Document, DocumentRoute},
+    upstream::Service,
 };
 
 // === impl Handler ===
@@ -67,10 +71,10 @@ impl Handler {
     /// more.
     async fn identified_anew(&self, request: &Request, feed: FeedRef, identity: &str) -> FeedRef {
         let old = feed.clone().identified(identity);
-        if self.outage.suspected() {
+        if self.suspects(Service::Pkgs, &old) {
             return old;
         }
-        match self.patiently(self.index(request, &old, Urgency::Wished)).await {
+        match self.patiently(INDEX, &old, self.index(request, &old, Urgency::Wished)).await {
             Some(Ok(identified)) => identified,
             Some(Err(HandlerError::Refused(refusal))) if !is_denial(refusal.status) => {
                 self.parts.identities.learn_nothing(&feed, self.now());
@@ -88,10 +92,10 @@ impl Handler {
         if let Standing::Denied(refusal) = self.standing(&request.caller, feed) {
             return Err(HandlerError::Refused(refusal));
         }
-        if self.outage.suspected() {
+        if self.suspects(Service::Pkgs, feed) {
             return Ok(None);
         }
-        match self.patiently(self.index(request, feed, Urgency::Wished)).await {
+        match self.patiently(INDEX, feed, self.index(request, feed, Urgency::Wished)).await {
             Some(Ok(identified)) => Ok(Some(identified)),
             Some(Err(HandlerError::Refused(refusal))) if is_denial(refusal.status) => {
                 Err(HandlerError::Refused(refusal))

@@ -17,6 +17,7 @@ mod keep;
 mod listing;
 mod metrics;
 mod missing;
+mod modes;
 mod outage;
 mod package;
 mod passthrough;
@@ -34,6 +35,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use changes::Following;
 pub use error::HandlerError;
 pub use metrics::HandlerMetrics;
+pub use modes::Modes;
 pub use reply::{CacheStatus, PackageBody, Reply, ReplyBody};
 
 use crate::{
@@ -49,7 +51,7 @@ use crate::{
     ident::{FeedRef, Name},
     route::{Derived, DerivedRoute, DocumentClass, Effect, Protocol, Route, Target},
     throttle::{Client, Throttle},
-    upstream::{Advisories, Azure, Refusal, Service},
+    upstream::{Advisories, Azure, Breaks, Refusal, Service},
 };
 use outage::OutageMemory;
 
@@ -150,6 +152,10 @@ pub struct Parts {
     pub metadata: config::Metadata,
     /// Patience with the service.
     pub outage: config::Outage,
+    /// Which of its hosts are dead.
+    pub breaks: Breaks,
+    /// Whether it is asked.
+    pub modes: Modes,
     /// What is kept from a registry of advisories.
     pub audit: config::AuditSettings,
     /// That registry.
@@ -229,6 +235,9 @@ impl Handler {
             self.identify(request).await?;
         }
         let request = &*request;
+        if !reads || matches!(request.route.target, Target::Passthrough(_)) {
+            self.online(request.route.target.feed())?;
+        }
         if let Some(route) = discovery::listing(request) {
             return self.list_routes(request, route).await.map(Outcome::Reply);
         }

@@ -203,19 +203,24 @@ impl Handler {
 
     async fn locating(self, request: Request, route: PackageRoute, interest: Interest) -> Landing<Located> {
         let (key, removals) = (self.package_key(&route), self.removals(&route));
+        if let Err(error) = self.online(Some(&route.feed)) {
+            return Landing::now(Located::Failed(error));
+        }
         let asked = self.asked(&request, &route, interest.clone());
         let location = match self.settle(self.parts.service.locate(asked).await) {
             Ok(Location::Refused(refused)) => {
+                self.heard(Service::Pkgs, &route.feed.org, Some(&refused));
                 if is_denial(refused.refusal().status) {
                     // It may be about this one package (facts §3.3): ask about the feed again. Any other
                     // answer says nothing of rights, and in an outage the permission is still needed.
                     self.parts.access.forget(&request.caller, &route.feed);
                 }
-                return Landing::now(Located::Failed(self.refused(refused)));
+                return Landing::now(Located::Failed(HandlerError::from(refused)));
             }
             Err(error) => return Landing::now(Located::Failed(error)),
             Ok(location) => location,
         };
+        self.heard(Service::Pkgs, &route.feed.org, None);
         self.parts.access.allow(&request.caller, &route.feed, self.now());
         let located = self.fetch_located((&request, &route), &key, location, &interest).await;
         match &located {
@@ -241,7 +246,7 @@ impl Handler {
     ) -> Located {
         let dist = self.dist(request, route);
         match location {
-            Location::Refused(refused) => Located::Failed(self.refused(refused)),
+            Location::Refused(refused) => Located::Failed(HandlerError::from(refused)),
             Location::Direct(response) if is_document(&response) => Located::Failed(HandlerError::Integrity(
                 "the service sent a document where a package was due".to_owned(),
             )),

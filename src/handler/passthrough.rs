@@ -54,7 +54,7 @@ impl Handler {
                 if let (Some(feed), true) = (&route.feed, is_denial(refused.refusal().status)) {
                     self.parts.access.forget(&request.caller, feed);
                 }
-                Err(self.refused(refused))
+                Err(HandlerError::from(refused))
             }
         }
     }

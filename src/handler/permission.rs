@@ -11,10 +11,14 @@ use http::{HeaderMap, StatusCode};
 use super::{Handler, HandlerError, Request, asking::Urgency};
 use crate::{
     access::{Audience, Caller, Standing},
+    config::Mode,
     ident::FeedRef,
     route::{Document, DocumentRoute},
-    upstream::Refusal,
+    upstream::{Refusal, Service},
 };
+
+/// What the service index is called where slow documents are remembered: all of them are one question.
+pub(super) const INDEX: &str = "index";
 
 /// The answer to "may this caller read this feed?", where it is not "no".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,16 +46,21 @@ impl Handler {
                 self.ask_for_anonymous(request, feed).await
             }
             Standing::Unknown => self.ask(request, feed, Urgency::Needed).await,
+            Standing::Grace if self.mode(feed) == Mode::Strict => {
+                self.ask(request, feed, Urgency::Needed).await
+            }
             // Only a question about this very feed counts: any other failure may be of the caller's making.
-            Standing::Grace if self.outage.gave_no_word(&feed.key()) => Ok(Permission::Granted),
-            Standing::Grace => match self.patiently(self.ask(request, feed, Urgency::Wished)).await {
-                Some(Err(error)) if !error.is_outage() => Err(error),
-                Some(Ok(permission)) => Ok(permission),
-                Some(Err(_)) | None => {
-                    self.outage.no_word(feed.key());
-                    Ok(Permission::Granted)
+            Standing::Grace if self.gets_no_word(feed) => Ok(Permission::Granted),
+            Standing::Grace => {
+                match self.patiently(INDEX, feed, self.ask(request, feed, Urgency::Wished)).await {
+                    Some(Err(error)) if !error.is_outage() => Err(error),
+                    Some(Ok(permission)) => Ok(permission),
+                    Some(Err(_)) | None => {
+                        self.outage.no_word(feed.key());
+                        Ok(Permission::Granted)
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -62,7 +71,7 @@ impl Handler {
     pub(super) fn permission_unasked(&self, request: &Request, feed: &FeedRef) -> Result<(), HandlerError> {
         match self.standing(&request.caller, feed) {
             Standing::Allowed => Ok(()),
-            Standing::Grace if self.outage.gave_no_word(&feed.key()) => Ok(()),
+            Standing::Grace if self.mode(feed) != Mode::Strict && self.gets_no_word(feed) => Ok(()),
             Standing::Denied(refusal) => Err(HandlerError::Refused(refusal)),
             Standing::Grace | Standing::Unknown => Err(HandlerError::OnlyIfCached),
         }
@@ -70,7 +79,8 @@ impl Handler {
 
     /// Whether a lapsed permission still covers the stored copy after the caller's own request ended in `error`.
     pub(super) fn grace_covers(&self, request: &Request, feed: &FeedRef, error: &HandlerError) -> bool {
-        error.is_outage() && matches!(self.standing(&request.caller, feed), Standing::Grace)
+        let lapsed = matches!(self.standing(&request.caller, feed), Standing::Grace);
+        error.is_outage() && lapsed && self.mode(feed) != Mode::Strict
     }
 
     /// Before anything is asked on behalf of an anonymous caller of whom nothing is known: NuGet asks for every
@@ -84,7 +94,11 @@ impl Handler {
             let unanswered = |error: &HandlerError| {
                 matches!(
                     error,
-                    HandlerError::Timeout(_) | HandlerError::Throttled(_) | HandlerError::Unavailable(_)
+                    HandlerError::Timeout(_)
+                        | HandlerError::Throttled(_)
+                        | HandlerError::Unavailable(_)
+                        | HandlerError::Dead(_)
+                        | HandlerError::Offline
                 )
             };
             match self.permission(request, feed).await {
@@ -103,12 +117,24 @@ impl Handler {
     }
 
     /// Waits for the service as long as a caller with a stored copy should; `None` when that is over.
-    pub(super) async fn patiently<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    /// A `document` of `feed` on the pkgs host that takes longer is remembered.
+    pub(super) async fn patiently<T>(
+        &self,
+        document: &str,
+        feed: &FeedRef,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
         let waited = tokio::time::timeout(self.parts.outage.patience, work).await.ok();
         if waited.is_none() {
-            self.outage.failed();
+            self.outage.slow(Service::Pkgs, &feed.org, document.to_owned());
         }
         waited
+    }
+
+    /// Whether the service cannot be asked who may read `feed`. Only a question about this very feed counts: any
+    /// other failure may be of the caller's making.
+    fn gets_no_word(&self, feed: &FeedRef) -> bool {
+        self.outage.gave_no_word(&feed.key()) || self.mode(feed) == Mode::Offline
     }
 
     /// Notes a refusal of a document: it speaks of the whole feed.
@@ -122,10 +148,10 @@ impl Handler {
     /// client that has one goes on with it, where any other answer would be the end of its install.
     async fn ask_for_anonymous(&self, request: &Request, feed: &FeedRef) -> Result<Permission, HandlerError> {
         let unknown = || Err(HandlerError::Refused(Arc::new(Refusal::credential_needed())));
-        if self.outage.suspected() {
+        if self.suspects(Service::Pkgs, feed) {
             return unknown();
         }
-        match self.patiently(self.ask(request, feed, Urgency::Wished)).await {
+        match self.patiently(INDEX, feed, self.ask(request, feed, Urgency::Wished)).await {
             Some(Err(error)) if error.is_outage() => unknown(),
             Some(answer) => answer,
             None => unknown(),

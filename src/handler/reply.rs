@@ -71,6 +71,11 @@ pub enum CacheStatus {
         /// Seconds of freshness left: negative.
         ttl: i64,
     },
+    /// From the store, stale, because the service is not asked (mode `offline`).
+    Offline {
+        /// Seconds of freshness left: negative.
+        ttl: i64,
+    },
     /// Asked of the service: nothing was stored.
     Miss {
         /// Whether another request's fetch was used.
@@ -130,8 +135,8 @@ impl PackageBody {
 
 impl CacheStatus {
     /// Every label, for metrics that start at zero.
-    pub const LABELS: [&'static str; 8] =
-        ["hit", "stale", "stale_error", "miss", "refreshed", "bypass", "method", "local"];
+    pub const LABELS: [&'static str; 9] =
+        ["hit", "stale", "stale_error", "offline", "miss", "refreshed", "bypass", "method", "local"];
 
     /// The label of metrics and of the log.
     pub fn label(self) -> &'static str {
@@ -139,6 +144,7 @@ impl CacheStatus {
             Self::Hit { .. } => "hit",
             Self::StaleRefreshing { .. } => "stale",
             Self::StaleOnError { .. } => "stale_error",
+            Self::Offline { .. } => "offline",
             Self::Miss { .. } => "miss",
             Self::Refreshed { .. } | Self::Demanded { .. } => "refreshed",
             Self::Bypass => "bypass",
@@ -149,7 +155,13 @@ impl CacheStatus {
 
     /// Whether the answer came out of the store.
     pub fn is_hit(self) -> bool {
-        matches!(self, Self::Hit { .. } | Self::StaleRefreshing { .. } | Self::StaleOnError { .. })
+        matches!(
+            self,
+            Self::Hit { .. }
+                | Self::StaleRefreshing { .. }
+                | Self::StaleOnError { .. }
+                | Self::Offline { .. }
+        )
     }
 
     /// The member of `Cache-Status` for this gate (RFC 9211 §2); nothing for answers of its own.
@@ -161,6 +173,7 @@ impl CacheStatus {
                 format!("feedgate; hit; ttl={ttl}")
             }
             Self::StaleOnError { ttl } => format!("feedgate; hit; ttl={ttl}; detail=stale-if-error"),
+            Self::Offline { ttl } => format!("feedgate; hit; ttl={ttl}; detail=offline"),
             Self::Miss { collapsed: on } => format!("feedgate; fwd=uri-miss; stored{}", collapsed(on)),
             Self::Refreshed { collapsed: on } => format!("feedgate; fwd=stale; stored{}", collapsed(on)),
             Self::Demanded { collapsed: on } => format!("feedgate; fwd=request; stored{}", collapsed(on)),
@@ -175,7 +188,7 @@ impl CacheStatus {
     pub fn x_cache(self) -> Option<HeaderValue> {
         let text = match self {
             Self::Hit { .. } => "HIT",
-            Self::StaleRefreshing { .. } | Self::StaleOnError { .. } => "STALE",
+            Self::StaleRefreshing { .. } | Self::StaleOnError { .. } | Self::Offline { .. } => "STALE",
             Self::Miss { .. } | Self::Refreshed { .. } | Self::Demanded { .. } => "MISS",
             Self::Bypass | Self::Method => "BYPASS",
             Self::Local => return None,

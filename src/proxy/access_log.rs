@@ -34,6 +34,8 @@ pub fn failure(error: &HandlerError, context: &RequestContext) {
         HandlerError::Method { .. } => tracing::debug!(id = context.id, %error, "method refused"),
         HandlerError::OnlyIfCached
         | HandlerError::Left
+        | HandlerError::Dead(_)
+        | HandlerError::Offline
         | HandlerError::TooLarge { .. }
         | HandlerError::Body(_) => {
             tracing::debug!(id = context.id, key = context.key, %error, "request refused");

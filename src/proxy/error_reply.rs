@@ -90,6 +90,8 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
             retry_later(&mut answer.reply.headers, shed.retry_after());
             answer
         }
+        HandlerError::Dead(_) => dead("upstream_down", "the package service is down", id),
+        HandlerError::Offline => dead("offline", "feedgate is offline by its operator", id),
         HandlerError::Unavailable(_) => {
             let text = "the service cannot be reached, and there is no stored copy";
             problem(StatusCode::BAD_GATEWAY, "upstream_unavailable", text, id)
@@ -122,6 +124,16 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
             problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong inside the gate", id)
         }
     }
+}
+
+/// What is not stored while nobody can be asked for it. 424, with the reason in the reason phrase too: no client asks
+/// again after it, as all do after 5xx and 429 (for a minute, for each package), and all that show anything of an
+/// answer show one of the two texts. 404 would say that the package does not exist.
+fn dead(code: &'static str, why: &str, id: &str) -> ErrorReply {
+    let text = format!("{why}, and there is no stored copy");
+    let mut answer = problem(StatusCode::FAILED_DEPENDENCY, code, &text, id);
+    answer.reply.reason = Some(text);
+    answer
 }
 
 fn passed(refusal: &Refusal, code: &'static str) -> ErrorReply {
@@ -214,6 +226,8 @@ mod tests {
         check(&HandlerError::Left, 499, "client_left");
         check(&HandlerError::Unavailable(detail()), 502, "upstream_unavailable");
         check(&HandlerError::Timeout(detail()), 504, "upstream_timeout");
+        check(&HandlerError::Dead(detail()), 424, "upstream_down");
+        check(&HandlerError::Offline, 424, "offline");
         check(&HandlerError::Integrity(detail()), 502, "integrity");
         check(&HandlerError::OnlyIfCached, 504, "only_if_cached");
         check(&HandlerError::TooLarge { limit: 5 }, 413, "too_large");

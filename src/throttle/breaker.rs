@@ -197,6 +197,15 @@ impl Breaker {
         }
     }
 
+    /// How long there is no use in asking, without asking; `None` when an attempt would be let through.
+    pub fn barred(&self, now: Instant) -> Option<Duration> {
+        match self.state {
+            BreakerState::Open { until } if now < until => Some(until - now),
+            BreakerState::HalfOpen => self.probe_wait(now),
+            BreakerState::Closed | BreakerState::Open { .. } => None,
+        }
+    }
+
     /// The state, as of the last call.
     pub fn state(&self) -> BreakerState {
         self.state
@@ -207,14 +216,19 @@ impl Breaker {
     }
 
     fn probe(&mut self, now: Instant) -> Admitted {
-        let patience = self.limits.probe_patience;
-        let since = self.probed.map_or(patience, |probed| now.duration_since(probed));
-        if self.probes >= self.limits.probes.max(1) && since < patience {
-            return Admitted::No { retry_in: patience.saturating_sub(since) };
+        if let Some(retry_in) = self.probe_wait(now) {
+            return Admitted::No { retry_in };
         }
         self.probes += 1;
         self.probed = Some(now);
         self.go()
+    }
+
+    /// How long the probes under way leave no room for another.
+    fn probe_wait(&self, now: Instant) -> Option<Duration> {
+        let patience = self.limits.probe_patience;
+        let since = self.probed.map_or(patience, |probed| now.duration_since(probed));
+        (self.probes >= self.limits.probes.max(1) && since < patience).then(|| patience.saturating_sub(since))
     }
 
     fn succeed(&mut self) -> Option<Transition> {
@@ -261,6 +275,11 @@ impl<K: Eq + Hash> Breakers<K> {
     pub fn get(&mut self, key: K) -> &mut Breaker {
         let limits = &self.limits;
         self.breakers.entry(key).or_insert_with(|| Breaker::new(limits.clone()))
+    }
+
+    /// The breaker of `key`, if there was need of one.
+    pub fn peek(&self, key: &K) -> Option<&Breaker> {
+        self.breakers.get(key)
     }
 
     /// Every breaker.

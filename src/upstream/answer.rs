@@ -151,6 +151,18 @@ pub async fn classify(context: Context<'_>, response: UpstreamResponse) -> Resul
     }
 }
 
+// === impl Answer ===
+
+impl Answer {
+    /// Why the thing asked for was not given.
+    pub fn refused(&self) -> Option<&Refused> {
+        match self {
+            Self::Success(_) => None,
+            Self::Refused(refused) => Some(refused),
+        }
+    }
+}
+
 // === impl Refused ===
 
 impl Refused {

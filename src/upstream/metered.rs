@@ -37,6 +37,7 @@ enum Outcome {
     Timeout,
     Broken,
     Shed,
+    Dead,
     Refused,
     Abandoned,
 }
@@ -109,6 +110,7 @@ impl Outcome {
             Self::Timeout => "timeout",
             Self::Broken => "broken",
             Self::Shed => "shed",
+            Self::Dead => "dead",
             Self::Refused => "refused",
             Self::Abandoned => "abandoned",
         }
@@ -132,6 +134,7 @@ impl Outcome {
             }
             UpstreamError::Timeout { .. } => Self::Timeout,
             UpstreamError::Shed(_) => Self::Shed,
+            UpstreamError::Dead { .. } => Self::Dead,
             UpstreamError::Request(_) | UpstreamError::Redirect(_) => Self::Refused,
             UpstreamError::Broken { .. }
             | UpstreamError::Length { .. }

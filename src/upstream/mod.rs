@@ -10,6 +10,7 @@ pub mod advisories;
 pub mod answer;
 pub mod azure;
 pub mod body;
+pub mod breaking;
 mod connector;
 mod dialer;
 pub mod http;
@@ -33,6 +34,7 @@ pub use self::{
     advisories::Advisories,
     answer::{Answer, Expect, Refused},
     azure::{Azure, Located},
+    breaking::{Barred, Breaking, Breaks},
     dialer::Dialer,
     http::{Http, HttpError},
     metered::Metered,
@@ -211,6 +213,12 @@ pub enum UpstreamError {
         host: String,
         /// What it answered.
         status: StatusCode,
+    },
+    /// The host was dead a moment ago, and is not asked again yet.
+    #[error("{host} is down, and is not asked for a while")]
+    Dead {
+        /// Host and port.
+        host: String,
     },
     /// No permit in time: the gate itself is at its limit towards the service.
     #[error(transparent)]

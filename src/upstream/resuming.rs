@@ -351,6 +351,7 @@ impl Obstacle {
             | UpstreamError::Broken { .. }
             | UpstreamError::Timeout { .. }
             | UpstreamError::Length { .. }
+            | UpstreamError::Dead { .. }
             | UpstreamError::Shed(_) => Self::Passing(error),
             UpstreamError::Download { status, .. } if status.is_server_error() || status.as_u16() == 429 => {
                 Self::Passing(error)

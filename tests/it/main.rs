@@ -14,6 +14,7 @@ mod faults;
 mod identity;
 mod installs;
 mod listings;
+mod modes;
 mod outages;
 mod packages;
 mod process;
@@ -24,7 +25,11 @@ mod resume;
 mod scripted;
 mod separation;
 mod server;
+#[allow(dead_code, reason = "it serves several programs")]
+#[path = "../shows/mod.rs"]
+mod shows;
 mod support;
+mod throttled_service;
 mod throttling;
 mod tls;
 mod writes;

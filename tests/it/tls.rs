@@ -23,5 +23,5 @@ async fn a_service_is_asked_over_tls_when_its_authority_is_trusted_and_not_other
     let Scene { simulator, .. } = scene;
     let distrusting = Scene::with(simulator, &wrong);
     let refused = distrusting.get(&format!("{NPM}/left-pad")).await;
-    assert_eq!((refused.status, refused.json()["code"].as_str()), (502, Some("upstream_unavailable")));
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (424, Some("upstream_down")));
 }

@@ -76,6 +76,8 @@ enum PollError {
     Rejected(StatusCode),
     #[error("the service is busy or failing: status {status}")]
     Failing { status: StatusCode, retry_after: Option<Duration> },
+    #[error("the gate is offline for the feed")]
+    Offline,
     #[error("no answer within {LIMIT:?}")]
     Timeout,
     #[error(transparent)]
@@ -206,6 +208,7 @@ impl Poller {
         below: &str,
     ) -> Result<Bytes, PollError> {
         let feed = self.followed().settings.feed.feed();
+        self.handler.online(Some(feed)).map_err(|_| PollError::Offline)?;
         let route = DocumentRoute { feed: feed.clone(), document: Document::ServiceIndex };
         let place = route.feed_path().replacen("/_packaging/", &format!("/_apis/packaging/{resource}/"), 1);
         let accept = HeaderValue::from_static("application/json");

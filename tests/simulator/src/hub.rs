@@ -1,5 +1,7 @@
 //! What all connections of a simulator share.
 
+use std::time::Duration;
+
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -8,6 +10,7 @@ use crate::fault::Faults;
 use crate::log::{Listener, Log, Ticket};
 use crate::pace::Pace;
 use crate::service::Service;
+use crate::service::reply::Reply;
 use crate::throttle::Throttles;
 use crate::wire::request::Request;
 use crate::wire::transmit::{Form, Outcome};
@@ -59,6 +62,14 @@ impl Hub {
     pub(crate) fn finish(&self, ticket: Option<Ticket>, outcome: Outcome) {
         if let Some(ticket) = ticket {
             self.log.finish(ticket, outcome.status, outcome.bytes_sent, outcome.completed);
+        }
+    }
+
+    /// Enters into the log for how long a reply wants to be left alone.
+    pub(crate) fn ask_to_wait(&self, ticket: Option<Ticket>, reply: &Reply) {
+        let named = reply.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
+        if let (Some(ticket), Some(seconds)) = (ticket, named.and_then(|(_, value)| value.parse().ok())) {
+            self.log.ask_to_wait(ticket, Duration::from_secs(seconds));
         }
     }
 

@@ -25,7 +25,7 @@
 //! - `content`: what a test describes, and the files made of it; `world`: the service's state.
 //! - `service`: requests to replies, one file per protocol, `rest` and `feeds` for the REST of the two hosts; `wire`:
 //!   replies to bytes, and faults.
-//! - `builder`, `simulator`: the handle; `fault`, `throttle`, `pace`, `log`: what a test can order and ask.
+//! - `builder`, `simulator`: the handle; `fault`, `throttle`, `pace`, `log`, `strain`: what a test can order and ask.
 //! - [`client`]: a small HTTP client that reports what really came.
 //!
 //! # Left out
@@ -42,6 +42,7 @@ mod log;
 mod pace;
 mod service;
 mod simulator;
+mod strain;
 mod throttle;
 mod wire;
 mod world;
@@ -56,4 +57,5 @@ pub use log::{Listener, Logged, Violation, ViolationKind};
 pub use pace::Pace;
 pub use service::error::SignIn;
 pub use simulator::Simulator;
+pub use strain::{CROSSING, Strain};
 pub use throttle::{Throttle, ThrottleForm};

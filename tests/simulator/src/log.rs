@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -40,6 +41,10 @@ pub struct Logged {
     pub bytes_sent: u64,
     /// When the head had arrived.
     pub at: Instant,
+    /// When its answer was about to be sent; `None` while it is not.
+    pub answered_at: Option<Instant>,
+    /// The `Retry-After` of its answer, if that had one in seconds.
+    pub retry_after: Option<Duration>,
     /// Whether the whole, honest reply was handed to the socket.
     pub completed: bool,
     /// Which connection it came on; numbers count up over the whole simulator.
@@ -141,6 +146,14 @@ impl Log {
         }
         let logged = &mut entries.requests[ticket.index];
         (logged.status, logged.bytes_sent, logged.completed) = (status, bytes_sent, completed);
+        logged.answered_at.get_or_insert_with(Instant::now);
+    }
+
+    pub(crate) fn ask_to_wait(&self, ticket: Ticket, wait: Duration) {
+        let mut entries = self.entries.lock();
+        if entries.era == ticket.era {
+            entries.requests[ticket.index].retry_after = Some(wait);
+        }
     }
 
     pub(crate) fn violation(&self, violation: Violation) {

@@ -1,6 +1,6 @@
 //! The service's throttling (facts §7): quotas that delay, announce and refuse.
 //!
-//! Windows are fixed, not sliding, and counted per throttle rather than per identity: a test says which door or
+//! Windows are fixed, not sliding, rates are token buckets, and both are counted per throttle rather than per identity: a test says which door or
 //! organisation a throttle watches, and needs to know when the next window opens.
 
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub struct Throttle {
     form: ThrottleForm,
     retry_after: Option<u64>,
     announced: bool,
+    address: bool,
     delay: Option<(usize, Duration)>,
 }
 
@@ -55,6 +56,7 @@ pub(crate) struct Throttles(Mutex<Vec<Meter>>);
 #[derive(Clone, Copy, Debug)]
 enum Quota {
     Window { requests: usize, period: Duration },
+    Rate { per_second: usize, burst: usize },
     Concurrency(usize),
 }
 
@@ -63,6 +65,8 @@ struct Meter {
     in_flight: Arc<AtomicUsize>,
     window_began: Instant,
     counted: usize,
+    tokens: f64,
+    refilled: Instant,
 }
 
 struct Permit(Arc<AtomicUsize>);
@@ -73,6 +77,11 @@ impl Throttle {
     /// At most so many requests per period; the periods follow each other from the first request on.
     pub fn window(requests: usize, period: Duration) -> Self {
         Self::new(Quota::Window { requests, period })
+    }
+
+    /// So many requests per second in the long run, and `burst` at once after a rest. What is refused is not counted.
+    pub fn rate(per_second: usize, burst: usize) -> Self {
+        Self::new(Quota::Rate { per_second, burst })
     }
 
     /// At most so many requests at once, until their bodies are sent.
@@ -89,6 +98,7 @@ impl Throttle {
             form,
             retry_after: None,
             announced: false,
+            address: false,
             delay: None,
         }
     }
@@ -123,6 +133,12 @@ impl Throttle {
         self
     }
 
+    /// Refusals name the namespace of addresses, not that of identities: everybody behind one address is counted.
+    pub fn of_address(mut self) -> Self {
+        self.address = true;
+        self
+    }
+
     /// From the n-th request of a window (or the n-th at once) on, answers are late by `delay` and say so: 200 with
     /// `Retry-After` (facts §0.8).
     pub fn delayed_from(mut self, request: usize, delay: Duration) -> Self {
@@ -142,7 +158,8 @@ impl Throttle {
 
     fn resource(&self) -> (&'static str, &'static str) {
         match self.quota {
-            Quota::Window { .. } => ("Requests", "VSID"),
+            Quota::Window { .. } | Quota::Rate { .. } if self.address => ("Requests", "IPAddress"),
+            Quota::Window { .. } | Quota::Rate { .. } => ("Requests", "VSID"),
             Quota::Concurrency(_) => ("Concurrency", "IPAddress"),
         }
     }
@@ -169,8 +186,7 @@ impl Throttle {
 
 impl Throttles {
     pub(crate) fn add(&self, throttle: Throttle) {
-        let meter = Meter { throttle, in_flight: Arc::default(), window_began: Instant::now(), counted: 0 };
-        self.0.lock().push(meter);
+        self.0.lock().push(Meter::new(throttle));
     }
 
     pub(crate) fn clear(&self) {
@@ -194,14 +210,22 @@ impl Throttles {
 // === impl Meter ===
 
 impl Meter {
+    #[expect(clippy::cast_precision_loss, reason = "bursts are small")]
+    fn new(throttle: Throttle) -> Self {
+        let now = Instant::now();
+        let tokens = if let Quota::Rate { burst, .. } = throttle.quota { burst as f64 } else { 0.0 };
+        Self { throttle, in_flight: Arc::default(), window_began: now, counted: 0, tokens, refilled: now }
+    }
+
     fn admit(&mut self, admission: &mut Admission) {
         let (limit, used) = match self.throttle.quota {
             Quota::Window { requests, period } => (requests, self.count_in_window(period)),
+            Quota::Rate { per_second, burst } => (burst, self.draw(per_second, burst)),
             Quota::Concurrency(limit) => (limit, self.in_flight.fetch_add(1, Ordering::SeqCst) + 1),
         };
         // A refused request leaves at once; its permit goes with the admission.
         admission.permits.push(Permit(Arc::clone(&self.in_flight)));
-        if matches!(self.throttle.quota, Quota::Window { .. }) {
+        if !matches!(self.throttle.quota, Quota::Concurrency(_)) {
             self.in_flight.fetch_add(1, Ordering::SeqCst);
         }
         let remaining = limit.saturating_sub(used);
@@ -233,10 +257,29 @@ impl Meter {
         self.counted
     }
 
+    /// Takes a token if there is one; how many are gone, and one more than there can be if there was none.
+    #[expect(clippy::cast_precision_loss, reason = "rates are small")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the burst")]
+    fn draw(&mut self, per_second: usize, burst: usize) -> usize {
+        let now = Instant::now();
+        let came = now.duration_since(self.refilled).as_secs_f64() * per_second as f64;
+        self.refilled = now;
+        self.tokens = (self.tokens + came).min(burst as f64);
+        if self.tokens < 1.0 {
+            return burst + 1;
+        }
+        self.tokens -= 1.0;
+        burst - self.tokens as usize
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "rates are small")]
     fn announce(&self, limit: usize, remaining: usize, admission: &mut Admission) {
         let (resource, namespace) = self.throttle.resource();
         let left = match self.throttle.quota {
             Quota::Window { period, .. } => period.saturating_sub(self.window_began.elapsed()),
+            Quota::Rate { per_second, burst } => {
+                Duration::from_secs_f64((burst as f64 - self.tokens) / per_second as f64)
+            }
             Quota::Concurrency(_) => Duration::ZERO,
         };
         let reset = clock::now() + left.as_secs() + u64::from(left.subsec_nanos() > 0);

@@ -44,6 +44,8 @@ pub struct Registry {
     pub url: String,
     /// `None`: the client asks anonymously.
     pub credential: Option<Credential>,
+    /// Whether the client asks again after failures as it is set up to; see [`Registry::retrying`].
+    retries: bool,
 }
 
 /// A user name and a personal access token, sent as Basic.
@@ -75,7 +77,7 @@ pub struct Outcome {
 impl Registry {
     /// A registry that is asked anonymously.
     pub fn anonymous(url: impl Into<String>) -> Self {
-        Self { url: url.into(), credential: None }
+        Self { url: url.into(), credential: None, retries: false }
     }
 
     /// A registry that is asked with a user name and a token.
@@ -83,7 +85,15 @@ impl Registry {
         Self {
             url: url.into(),
             credential: Some(Credential { user: user.to_owned(), token: token.to_owned() }),
+            retries: false,
         }
+    }
+
+    /// The client keeps the retries that it has by default, for tests of how long failures take.
+    #[must_use]
+    pub fn retrying(mut self) -> Self {
+        self.retries = true;
+        self
     }
 
     /// The URL without its scheme and with a slash at its end: how `.npmrc` names the place of a setting.

@@ -53,7 +53,10 @@ impl Npm {
         run.variable("npm_config_globalconfig", run.home("no-global-npmrc"));
         run.variable("npm_config_cache", run.home("npm-cache"));
         run.arguments(["--ignore-scripts", "--no-update-notifier", "--no-progress"]);
-        run.arguments(["--fetch-retries=0", &format!("--fetch-timeout={}", REQUEST_LIMIT.as_millis())]);
+        run.arguments([&format!("--fetch-timeout={}", REQUEST_LIMIT.as_millis())]);
+        if !gate.retries {
+            run.arguments(["--fetch-retries=0"]);
+        }
         run.finish().await
     }
 }

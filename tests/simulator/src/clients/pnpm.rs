@@ -34,11 +34,10 @@ impl Pnpm {
         run.arguments(["install", frozen, "--ignore-scripts", "--reporter=append-only"]);
         run.arguments([&format!("--store-dir={}", run.home("pnpm-store").display())]);
         run.arguments([&format!("--config.cache-dir={}", run.home("pnpm-cache").display())]);
-        run.arguments([
-            "--config.fetch-retries=0",
-            "--config.minimum-release-age=0",
-            "--config.update-notifier=false",
-        ]);
+        run.arguments(["--config.minimum-release-age=0", "--config.update-notifier=false"]);
+        if !gate.retries {
+            run.arguments(["--config.fetch-retries=0"]);
+        }
         run.arguments([&format!("--config.fetch-timeout={}", REQUEST_LIMIT.as_millis())]);
         run.finish().await
     }

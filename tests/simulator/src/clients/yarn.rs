@@ -10,7 +10,6 @@ const BERRY: &str = "\
 nodeLinker: node-modules
 unsafeHttpWhitelist: [127.0.0.1, localhost]
 npmMinimalAgeGate: 0
-httpRetry: 0
 enableScripts: false
 enableTelemetry: false
 enableProgressBars: false
@@ -104,6 +103,9 @@ fn berry_rc(gate: &Registry, folder: &str) -> String {
     let wait = REQUEST_LIMIT.as_millis();
     let mut text =
         format!("{BERRY}npmRegistryServer: \"{server}\"\nglobalFolder: \"{folder}\"\nhttpTimeout: {wait}\n");
+    if !gate.retries {
+        text += "httpRetry: 0\n";
+    }
     if let Some(credential) = &gate.credential {
         text += &format!("npmAlwaysAuth: true\nnpmAuthIdent: \"{}\"\n", credential.pair());
     }

@@ -130,6 +130,7 @@ async fn exchange(hub: &Hub, stream: &mut Stream, request: &Request, connection:
     if let Some(FaultKind::ExtraHeaders(headers)) = &fault {
         reply.headers.extend(headers.iter().map(|(name, value)| (name.clone().into(), value.clone().into())));
     }
+    hub.ask_to_wait(ticket, &reply);
     let plan = Plan::new(reply, hub.form(request), pace, fault.as_ref());
     let planned = plan.outcome();
     let outcome = plan.send(stream, || {
@@ -159,6 +160,8 @@ fn describe(hub: &Hub, request: &Request, connection: u64) -> Logged {
         status: 0,
         bytes_sent: 0,
         at: Instant::now(),
+        answered_at: None,
+        retry_after: None,
         completed: false,
         connection,
     }

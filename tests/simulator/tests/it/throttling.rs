@@ -87,3 +87,18 @@ async fn a_throttle_watches_only_what_it_is_told_to() {
     simulator.throttle(Throttle::window(0, Duration::from_secs(60)).organisation("CONTOSO"));
     assert_eq!(read(&simulator).await.status, 429);
 }
+
+#[tokio::test]
+async fn a_rate_lets_a_burst_through_and_then_as_many_as_it_says() {
+    let simulator = start().await;
+    simulator.throttle(Throttle::rate(20, 2).retry_after(3));
+    for status in [200, 200, 429] {
+        assert_eq!(read(&simulator).await.status, status);
+    }
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert_eq!(read(&simulator).await.status, 200);
+    let log = simulator.requests();
+    assert_eq!(log[2].retry_after, Some(Duration::from_secs(3)));
+    let strain = feedgate_simulator::Strain::of(&log);
+    assert_eq!((strain.requests, strain.refused.len(), strain.inside_retry_after), (4, 1, 1));
+}
