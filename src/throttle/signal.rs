@@ -144,6 +144,10 @@ impl Signal {
             self.scope = Scope::Address;
         }
         self.resource = if text.contains(CONCURRENCY) { Resource::Concurrency } else { Resource::Usage };
+        if self.resource == Resource::Concurrency {
+            // None of 16 left at once says nothing on how many there may be in the next minutes.
+            self.told = None;
+        }
     }
 }
 
@@ -182,7 +186,10 @@ fn told(headers: &HeaderMap, now: SystemTime) -> Option<Told> {
     let remaining = units("x-ratelimit-remaining")?;
     let limit = units("x-ratelimit-limit").filter(|limit| *limit > 0.0 && *limit >= remaining);
     let reset_in = seconds_since_epoch(headers).and_then(|reset| {
-        reset.checked_sub(now.duration_since(UNIX_EPOCH).ok()?).filter(|left| *left <= FURTHEST_RESET)
+        let now = now.duration_since(UNIX_EPOCH).ok()?;
+        // Whole seconds, cut off: a reset that is due this moment lies in the past, and is no unknown one.
+        let is_near = reset.abs_diff(now) <= FURTHEST_RESET;
+        is_near.then(|| reset.saturating_sub(now))
     });
     Some(Told { remaining, limit, reset_in })
 }
@@ -275,10 +282,21 @@ mod tests {
         check("20", "200", &(NOW + 60).to_string(), told(20.0, Some(200.0), Some(60)));
         check("0", "200", &NOW.to_string(), told(0.0, Some(200.0), Some(0)));
         check("20", "10", "soon", told(20.0, None, None));
-        check("20", "200", &(NOW - 5).to_string(), told(20.0, Some(200.0), None));
+        check("20", "200", &(NOW - 5).to_string(), told(20.0, Some(200.0), Some(0)));
+        check("20", "200", &(NOW - 86_400).to_string(), told(20.0, Some(200.0), None));
         check("20", "200", &(NOW + 86_400).to_string(), told(20.0, Some(200.0), None));
         check("1e300", "200", "0", None);
         check("-1", "200", "0", None);
+    }
+
+    #[test]
+    fn figures_about_requests_in_flight_are_no_budget() {
+        let told = |resource| {
+            let figures = [("x-ratelimit-remaining", "0"), ("x-ratelimit-limit", "16")];
+            head(429, &[figures[0], figures[1], ("x-ratelimit-resource", resource)]).told
+        };
+        assert_eq!(told("IPAddress/Concurrency"), None);
+        assert!(told("VSID/Requests").is_some());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! [`Resuming`]: a download that breaks in the middle goes on where it broke.
+//! `Resuming`: a download that breaks in the middle goes on where it broke.
 //!
 //! ```text
 //!  GET url            200, total 40 MB     ├─────────────✗ reset at 13 MB

@@ -14,13 +14,17 @@ pub enum Front {
     Nginx,
     /// Nothing.
     Nothing,
+    /// Nothing, and the service has no limits.
+    Unlimited,
 }
 
 /// So many distinct tarballs, cold, one API request each, asked for by so many clients with one credential.
 /// `None` if the front is not installed.
 pub async fn burst(front: Front, clients: usize, tarballs: usize) -> Option<Figures> {
     let simulator = service(organisation(tarballs, 1)).await;
-    limit(&simulator);
+    if front != Front::Unlimited {
+        limit(&simulator);
+    }
     let paths: Vec<_> = (0..tarballs).map(tarball).collect();
     let (pulled, strain) = match front {
         Front::Gate => {
@@ -32,7 +36,7 @@ pub async fn burst(front: Front, clients: usize, tarballs: usize) -> Option<Figu
             let nginx = Nginx::start(&simulator).await?;
             run(nginx.url(), &simulator, &paths, clients).await
         }
-        Front::Nothing => run(&simulator.pkgs_url(), &simulator, &paths, clients).await,
+        Front::Nothing | Front::Unlimited => run(&simulator.pkgs_url(), &simulator, &paths, clients).await,
     };
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
     Some(Figures { pulled, strain, ideal: tarballs as f64 / RATE as f64 })

@@ -21,7 +21,7 @@ const SETTINGS: &str = "retry.deadline = \"4s\"\nthrottle.queue_timeout = \"4s\"
     upstream.connect_timeout = \"2s\"\noutage.patience = \"1s\"\n\
     metadata.packument = { fresh = \"1s\", stale_while_revalidate = \"1s\", stale_if_error = \"1h\" }\n";
 const PACKAGES: usize = 200;
-const CLIENTS: usize = 8;
+const CLIENTS: u64 = 8;
 /// Between two requests of a client.
 const REST: Duration = Duration::from_millis(40);
 /// A client gives up; nothing should come near it.
@@ -61,7 +61,7 @@ pub async fn flapping(period: Duration, periods: u32) -> Flapping {
     let answers = Arc::new(Answers { tarballs, base: scene.url("") });
     let (start, end) = (Instant::now(), Instant::now() + period * periods);
     let clients: Vec<_> = (0..CLIENTS)
-        .map(|seed| tokio::spawn(run(Arc::clone(&answers), seed as u64, (start, period), end)))
+        .map(|seed| tokio::spawn(run(Arc::clone(&answers), seed, (start, period), end)))
         .collect();
     for number in 1..=periods {
         sleep_until(start + period * number).await;
@@ -96,7 +96,7 @@ async fn run(
     (start, period): (Instant, Duration),
     end: Instant,
 ) -> Flapping {
-    let (mut seen, mut random) = (Flapping::default(), StdRng::seed_from_u64(seed));
+    let (mut counts, mut random) = (Flapping::default(), StdRng::seed_from_u64(seed));
     while Instant::now() < end {
         let (number, document) = (random.random_range(0..PACKAGES), random.random_bool(0.5));
         let path = if document { packument(number) } else { tarball(number) };
@@ -104,16 +104,15 @@ async fn run(
         let credential = credential(0);
         let headers = [("Authorization", credential.as_str())];
         let response = timeout(PATIENCE, client::get(&format!("{}{path}", answers.base), &headers)).await;
-        seen.longest = seen.longest.max(begun.elapsed());
-        let into = (begun - start).as_secs_f64() / period.as_secs_f64();
-        let up =
-            into as u64 % 2 == 0 && into.fract() * period.as_secs_f64() > 1.0 && begun.elapsed() < period / 4;
-        seen.count(response.ok().and_then(Result::ok), up, |response| {
+        counts.longest = counts.longest.max(begun.elapsed());
+        let into = (begun - start).as_secs_f64() % (2.0 * period.as_secs_f64());
+        let up = into < period.as_secs_f64() && into > 1.0 && begun.elapsed() < period / 4;
+        counts.count(response.ok().and_then(Result::ok), up, |response| {
             answers.agree(response, number, document)
         });
         sleep(REST).await;
     }
-    seen
+    counts
 }
 
 // === impl Flapping ===

@@ -1,9 +1,10 @@
-//! One real, cold `npm install` without a lockfile: two API requests per package.
+//! One real, cold `npm ci` with a lockfile that names no addresses: two API requests per package, a document and a
+//! tarball.
 
 use std::{path::Path, time::Duration};
 
 use feedgate_simulator::{
-    Feed, Listener, NpmPackage, NpmVersion, Organisation, Strain, Throttle,
+    Feed, Listener, NpmPackage, NpmVersion, Organisation, Simulator, Strain, Throttle,
     clients::{Npm, Outcome, Project, Registry},
 };
 use serde_json::{Map, Value, json};
@@ -53,15 +54,14 @@ pub async fn install(front: Front, made_up: Option<usize>) -> Option<Install> {
         Some(packages) => invent(packages),
         None => real().unwrap_or_else(|| invent(600)),
     };
-    let simulator = service(readers(Organisation::new("contoso").feed(content.feed))).await;
+    let organisation = readers(Organisation::new("contoso").feed(content.feed));
+    let project = locked(organisation.clone(), &content.manifest).await;
+    let simulator = service(organisation).await;
     let quota = Throttle::window(5 * RATE, Duration::from_secs(5)).on(Listener::Pkgs);
-    simulator.throttle(quota.retry_after(RETRY_AFTER));
-    let project = Project::npm(&content.manifest).unwrap();
-    let run = async |base: &str| {
-        let npm = Npm::find().expect("npm is on the path");
-        let url = format!("{base}/{}/", crate::support::NPM);
-        npm.install(&project, &Registry::with_token(url, "any", PAT)).await.unwrap()
-    };
+    if front != Front::Unlimited {
+        simulator.throttle(quota.retry_after(RETRY_AFTER));
+    }
+    let run = async |base: &str| npm(base, &project).await;
     let (outcome, requests) = match front {
         Front::Gate => {
             let scene = Scene::with(simulator, "");
@@ -72,9 +72,29 @@ pub async fn install(front: Front, made_up: Option<usize>) -> Option<Install> {
             let nginx = Nginx::start(&simulator).await?;
             (run(nginx.url()).await, simulator.requests())
         }
-        Front::Nothing => (run(&simulator.pkgs_url()).await, simulator.requests()),
+        Front::Nothing | Front::Unlimited => (run(&simulator.pkgs_url()).await, simulator.requests()),
     };
     Some(Install::new(outcome, &Strain::of(&requests), count(&project.installed())))
+}
+
+async fn npm(base: &str, project: &Project) -> Outcome {
+    let npm = Npm::find().expect("npm is on the path");
+    let url = format!("{base}/{}/", crate::support::NPM);
+    npm.install(project, &Registry::with_token(url, "any", PAT)).await.unwrap()
+}
+
+/// The project with a lockfile from which the addresses are gone, as those that teams share between registries are.
+async fn locked(organisation: Organisation, manifest: &str) -> Project {
+    let simulator = Simulator::builder().organisation(organisation).start().await.unwrap();
+    let project = Project::npm(manifest).unwrap();
+    let outcome = npm(&simulator.pkgs_url(), &project).await;
+    assert!(outcome.success, "{}", outcome.output());
+    let text = std::fs::read_to_string(project.dir().join("package-lock.json")).unwrap();
+    let mut lock: Value = serde_json::from_str(&text).unwrap();
+    for package in lock["packages"].as_object_mut().unwrap().values_mut().filter_map(Value::as_object_mut) {
+        package.remove("resolved");
+    }
+    Project::npm(manifest).unwrap().with_file("package-lock.json", lock.to_string()).unwrap().frozen()
 }
 
 /// The real packages, if they were fetched.
