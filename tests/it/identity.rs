@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use feedgate_simulator::{
     Feed, NpmPackage, NpmVersion, NugetPackage, NugetVersion, Organisation, Scope, Simulator, Token,
     client::{self, Response},
+    clients::Client,
 };
 
 use crate::{
+    installs::{install_from, made_up, organisation},
     support::{DEADLINE, OTHER_PAT, PAT, Scene, readers},
     writes::WRITER,
 };
@@ -81,13 +83,41 @@ async fn spellings_of_a_feed_share_every_document_and_every_byte() {
     scene.restart();
     install(&scene, OTHER_PAT, &spellings[3]).await;
     let asked = asked(&scene);
-    let twice: Vec<_> =
-        asked.iter().filter(|(path, times)| **times > 1 && *path != "nuget/v3/index.json").collect();
+    let twice: Vec<_> = asked.iter().filter(|(path, times)| **times > 1 && !is_question(path)).collect();
     assert_eq!(twice, Vec::<(&String, &usize)>::new());
     // Each spelling and each caller once.
     assert!(asked["nuget/v3/index.json"] <= 6, "{}", asked["nuget/v3/index.json"]);
     let downloads = scene.simulator.blob_downloads();
     assert_eq!((downloads.len(), downloads.values().max()), (2 * PACKAGES, Some(&1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_clients_that_spell_a_feed_differently_share_a_whole_install() {
+    let content = made_up();
+    let simulator = Simulator::builder().organisation(organisation(&content)).start().await.unwrap();
+    let feed = simulator.feed_guid("contoso/main");
+    let scene = Scene::with(simulator, "");
+    let base = format!("http://{}/contoso/_packaging", scene.gate().address());
+    let clients = Client::found();
+    let installs = clients.iter().enumerate().map(|(number, client)| {
+        let name = if number % 2 == 0 { "main".to_owned() } else { feed.to_string() };
+        let (feed, content) = (format!("{base}/{name}"), content.clone());
+        async move { install_from(client, &content, &feed, "two spellings").await }
+    });
+    futures::future::join_all(installs).await;
+    // And each the other way round.
+    for client in &clients {
+        install_from(client, &content, &format!("{base}/{feed}"), "by GUID").await;
+    }
+    let asked = asked(&scene);
+    let twice: Vec<_> = asked.iter().filter(|(path, times)| **times > 1 && !is_question(path)).collect();
+    assert_eq!(twice, Vec::<(&String, &usize)>::new());
+    assert!(scene.simulator.blob_downloads().values().all(|times| *times == 1));
+}
+
+/// Whether a path is the question after a caller's right, which each asks for itself.
+fn is_question(path: &str) -> bool {
+    path == "nuget/v3/index.json"
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,7 @@ const ROOTS: [&str; 7] = ["express", "react", "react-dom", "typescript", "webpac
 
 /// What the npm family installs.
 #[derive(Clone)]
-struct Content {
+pub struct Content {
     manifest: String,
     feed: Feed,
 }
@@ -43,7 +43,8 @@ fn real() -> Option<Content> {
     Some(Content { manifest: manifest.to_string(), feed })
 }
 
-fn made_up() -> Content {
+/// A project of packages that the simulator makes.
+pub fn made_up() -> Content {
     let mut feed = Feed::new("main");
     for number in 0..PACKAGES {
         let next = [number * 2 + 1, number * 2 + 2].into_iter().filter(|next| *next < PACKAGES);
@@ -58,7 +59,8 @@ fn made_up() -> Content {
     Content { manifest: manifest.to_owned(), feed }
 }
 
-fn organisation(content: &Content) -> Organisation {
+/// The organisation that has the content, in the feed `main`.
+pub fn organisation(content: &Content) -> Organisation {
     let mut feed = content.feed.clone();
     for number in 0..PACKAGES {
         let nuget = NugetVersion::new().size(2_000 + number * 5_000);
@@ -76,8 +78,18 @@ fn project(client: &Client, content: &Content) -> Project {
 }
 
 async fn install(client: &Client, content: &Content, base: &str, round: &str) -> BTreeMap<PathBuf, String> {
+    install_from(client, content, &format!("{base}/contoso/_packaging/main"), round).await
+}
+
+/// Installs from the feed at `feed`, and says what came of it.
+pub async fn install_from(
+    client: &Client,
+    content: &Content,
+    feed: &str,
+    round: &str,
+) -> BTreeMap<PathBuf, String> {
     let route = if client.is_nuget() { "nuget/v3/index.json" } else { "npm/registry/" };
-    let registry = Registry::with_token(format!("{base}/contoso/_packaging/main/{route}"), "any", PAT);
+    let registry = Registry::with_token(format!("{feed}/{route}"), "any", PAT);
     let project = project(client, content);
     let outcome = client.install(&project, &registry).await.unwrap();
     assert!(outcome.success, "{} ({round}):\n{}\n{}", client.name(), outcome.stdout, outcome.stderr);
