@@ -12,6 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -22,6 +23,12 @@ use super::{DiskError, SpaceGuard, StoreDirectory, Tree, TreeName, tree::guarded
 const SEGMENT_SIZE: usize = 2 * 1024 * 1024;
 /// How often sled writes by itself what nobody flushed.
 const FLUSH_EVERY_MS: u64 = 500;
+/// How long opening waits for a database of this process that was dropped a moment ago: sled's own thread closes it
+/// when its last flush is over.
+const CLOSING: Duration = Duration::from_millis(10);
+const CLOSING_LOOKS: usize = 500;
+/// How sled says that its files are locked; it has no kind of error for that.
+const LOCKED: &str = "could not acquire lock";
 
 /// What the database may use.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +91,8 @@ struct GroupedFlush {
 
 enum Refusal {
     System(io::Error),
+    /// It is open.
+    Locked,
     Unreadable,
 }
 
@@ -95,9 +104,10 @@ impl Database {
     pub fn open(directory: StoreDirectory, settings: &DatabaseSettings) -> Result<Opened, OpenError> {
         let fail = |source| OpenError::Io { path: directory.root().to_owned(), source };
         let mut moved_aside = None;
-        let sled = match open_sled(&directory, settings) {
+        let sled = match open_closed(&directory, settings) {
             Ok(sled) => sled,
             Err(Refusal::System(error)) => return Err(fail(error)),
+            Err(Refusal::Locked) => return Err(OpenError::InUse { path: directory.root().to_owned() }),
             Err(Refusal::Unreadable) => {
                 moved_aside = Some(directory.move_database_aside().map_err(fail)?);
                 open_sled(&directory, settings).map_err(|refusal| fail(refusal.into_io()))?
@@ -159,6 +169,7 @@ impl GroupedFlush {
 impl Refusal {
     fn of(error: sled::Error) -> Self {
         match error {
+            sled::Error::Io(error) if error.to_string().starts_with(LOCKED) => Self::Locked,
             sled::Error::Io(error) if is_system(&error) => Self::System(error),
             _ => Self::Unreadable,
         }
@@ -167,6 +178,7 @@ impl Refusal {
     fn into_io(self) -> io::Error {
         match self {
             Self::System(error) => error,
+            Self::Locked => io::ErrorKind::WouldBlock.into(),
             Self::Unreadable => io::Error::other("a new database could not be opened"),
         }
     }
@@ -178,6 +190,21 @@ fn is_system(error: &io::Error) -> bool {
     let kind = error.kind();
     let by_number = error.raw_os_error().is_some() && kind != io::ErrorKind::NotFound;
     by_number || matches!(kind, PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+}
+
+/// The same, once whoever had it open has let go: a database that is being closed is not one that can't be read.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "sled tells nobody when it has closed its files; this blocks by design"
+)]
+fn open_closed(directory: &StoreDirectory, settings: &DatabaseSettings) -> Result<sled::Db, Refusal> {
+    for _ in 0..CLOSING_LOOKS {
+        match open_sled(directory, settings) {
+            Err(Refusal::Locked) => std::thread::sleep(CLOSING),
+            opened => return opened,
+        }
+    }
+    Err(Refusal::Locked)
 }
 
 /// Opens sled and every tree, so that damage to any of them shows now.

@@ -1,6 +1,6 @@
 //! Opening, damage, and durability of the database.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::atomic::Ordering};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::atomic::Ordering, time::Duration};
 
 use super::{Database, DatabaseSettings, GroupedFlush, OpenError, Opened, Refusal, StoreDirectory, TreeName};
 
@@ -30,6 +30,22 @@ fn keeps_what_was_written_in_key_order() {
     assert_eq!(tree.range("b".."d").count(), 1);
     assert_eq!(tree.scan_prefix(b"a").count(), 1);
     assert_eq!(opened.database.tree(TreeName::Blob).entries().count(), 0);
+}
+
+#[test]
+fn a_database_that_is_still_being_closed_is_waited_for_and_not_moved_aside() {
+    let root = tempfile::tempdir().unwrap();
+    let tree = open(root.path()).database.tree(TreeName::Name);
+    tree.insert(b"key", b"value").unwrap();
+    // The directory is free; sled itself is open as long as the tree is.
+    let (report, opened) = std::sync::mpsc::channel();
+    let path = root.path().to_owned();
+    std::thread::spawn(move || report.send(open(&path)));
+    assert!(opened.recv_timeout(Duration::from_millis(200)).is_err(), "it was opened twice");
+    drop(tree);
+    let opened = opened.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(opened.moved_aside, None);
+    assert_eq!(opened.database.tree(TreeName::Name).get(b"key").unwrap().unwrap(), &b"value"[..]);
 }
 
 #[test]
