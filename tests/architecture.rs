@@ -24,7 +24,7 @@ const LAYERS: [&[&str]; 10] = [
 ];
 /// What only some files, by the beginning of their path, may name.
 const RESERVED: [(&str, &[&str]); 4] = [
-    ("pingora", &["src/proxy/", "src/admin/", "src/app.rs", "src/upstream/"]),
+    ("pingora", &["src/proxy/", "src/admin/", "src/app/", "src/upstream/"]),
     (
         "moka::",
         &[

@@ -1,0 +1,98 @@
+//! The composition root: builds every part, stacks the wrappers, starts, drains.
+//!
+//! A gate runs on a runtime and a thread of its own, so a test or the demo can hold several and end each
+//! one whole: when [`Gate::stop`] returns, its sockets are closed and its store can be opened again.
+
+mod assembly;
+mod listening;
+mod running;
+
+use std::{net::SocketAddr, sync::mpsc, thread::JoinHandle, time::Duration};
+
+use anyhow::{Context as _, Result};
+use prometheus::Registry;
+use tokio::sync::oneshot;
+
+use crate::{clock::Clock, config::Config};
+use running::{Started, run};
+
+/// How long tasks get to end once requests are over.
+const TASKS_END: Duration = Duration::from_secs(2);
+
+/// A running gate. Dropping it stops it without draining.
+pub struct Gate {
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    registry: Registry,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// Starts a gate; returns once it takes requests.
+    pub fn start(config: Config) -> Result<Self> {
+        Self::start_at(config, Clock::system())
+    }
+
+    /// Starts a gate that reads the time of day off `clock`.
+    pub fn start_at(config: Config, clock: Clock) -> Result<Self> {
+        let runtime = runtime(config.listen.threads)?;
+        let (report, reported) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("feedgate".to_owned()).spawn(move || {
+            runtime.block_on(run(config, clock, report, stopped));
+            runtime.shutdown_timeout(TASKS_END);
+        })?;
+        let started = reported.recv().context("the gate's thread ended while it started")??;
+        let Started { address, admin_address, registry } = started;
+        Ok(Self { address, admin_address, registry, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where clients reach it.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where operators reach it.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Its metrics.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Stops taking requests, waits for those in progress, closes the store.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // An error says that the thread has ended already.
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the gate's thread panicked");
+        }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    builder.thread_name("feedgate-io").enable_all().build().context("runtime")
+}

@@ -1,0 +1,188 @@
+//! A gate at work: its parts from the start to the end of the drain.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use prometheus::Registry;
+use tokio::{sync::oneshot, task::JoinSet, time::interval};
+
+use super::{
+    assembly::{Shared, handler, open_store},
+    listening::{Listening, bind, serve, server_conf},
+};
+use crate::{
+    access::CallerKey,
+    admin::{Admin, Figures, Load, Readiness},
+    blob::DiskStore,
+    clock::Clock,
+    config::Config,
+    disk::Database,
+    handler::Handler,
+    proxy::{Edge, EdgeMetrics, Forwarder, Intake},
+    route::Collections,
+    throttle::{Limits, Throttle},
+    upstream::Dialer,
+};
+
+/// How often the store writes down last uses and evicts.
+const MAINTENANCE: Duration = Duration::from_secs(2);
+/// How often verdicts whose grace is over are removed: credentials that change every hour leave many.
+const PRUNING: Duration = Duration::from_secs(3600);
+
+/// What the gate's thread reports once it takes requests.
+pub(super) struct Started {
+    pub(super) address: SocketAddr,
+    pub(super) admin_address: SocketAddr,
+    pub(super) registry: Registry,
+}
+
+/// The parts that outlive a request.
+struct Running {
+    started: Started,
+    store: DiskStore,
+    database: Database,
+    handler: Handler,
+    /// What follows the changes of feeds.
+    polls: JoinSet<()>,
+    metrics: EdgeMetrics,
+    readiness: Readiness,
+    gate: Listening,
+    admin: Listening,
+    drain_timeout: Duration,
+    clock: Clock,
+}
+
+// === impl Running ===
+
+impl Running {
+    async fn start(config: Config, clock: Clock) -> Result<Self> {
+        let registry = Registry::new();
+        let listener = bind(config.listen.address).context("listen.address")?;
+        let admin_listener = bind(config.admin.address).context("admin.address")?;
+        let (database, store) = open_store(&config, &clock).await?;
+        let throttle = Arc::new(Throttle::new(&Limits::from(&config.throttle)));
+        let handler = handler(
+            &config,
+            &clock,
+            &registry,
+            &Shared { database: &database, store: &store, throttle: &throttle },
+        )?;
+        let metrics = EdgeMetrics::new(&registry)?;
+        let figures = Figures::new(&registry, store.clone(), handler.clone())?;
+        Load::register(&registry, Throttle::clone(&throttle))?;
+        let readiness = Readiness::default();
+        let key = CallerKey::load_or_create(&config.store.path).context("the key of the caller hash")?;
+        let edge = Edge {
+            intake: Intake {
+                key,
+                collections: Collections::new(
+                    config.upstream.servers.iter().map(|server| (&server.collection, server.directory())),
+                ),
+                public_url: config.listen.public_url.clone(),
+                clock: clock.clone(),
+                max_body: config.listen.max_body,
+            },
+            handler: handler.clone(),
+            forwarder: Forwarder { dialer: Dialer::new(&config.upstream), throttle, clock: clock.clone() },
+            metrics: metrics.clone(),
+        };
+        let conf = Arc::new(server_conf(&config));
+        let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
+        let modes = handler.parts().modes.clone();
+        let admin = Admin { registry: registry.clone(), figures, readiness: readiness.clone(), modes };
+        let gate = serve(crate::proxy::service(edge, &conf), listener)?;
+        let admin = serve(admin.service(), admin_listener)?;
+        let drain_timeout = config.listen.drain_timeout;
+        let started = Started { address, admin_address, registry };
+        let polls = handler.follow_changes();
+        Ok(Self {
+            started,
+            store,
+            database,
+            handler,
+            polls,
+            metrics,
+            readiness,
+            gate,
+            admin,
+            drain_timeout,
+            clock,
+        })
+    }
+
+    async fn maintain(&self) {
+        let (mut store, mut verdicts) = (interval(MAINTENANCE), interval(PRUNING));
+        loop {
+            tokio::select! {
+                _ = store.tick() => {
+                    if let Err(error) = self.store.maintain().await {
+                        tracing::warn!(%error, "maintenance of the store failed");
+                    }
+                }
+                _ = verdicts.tick() => self.prune().await,
+            }
+        }
+    }
+
+    async fn prune(&self) {
+        let (handler, now) = (self.handler.clone(), self.clock.now());
+        let pruned = tokio::task::spawn_blocking(move || handler.parts().access.prune(now)).await;
+        if let Ok(Err(error)) = pruned {
+            tracing::warn!(%error, "verdicts not pruned");
+        }
+    }
+
+    async fn drain(mut self) {
+        self.readiness.set(false);
+        self.polls.shutdown().await;
+        // Operators can watch until the end: their listener closes last.
+        let _ = self.gate.shutdown.send(true);
+        let idle = async {
+            while self.metrics.in_flight() > 0 || self.handler.arriving() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(self.drain_timeout, idle).await.is_err() {
+            tracing::warn!(requests = self.metrics.in_flight(), "drain timeout: requests are cut off");
+        }
+        let _ = self.admin.shutdown.send(true);
+        self.gate.service.abort();
+        self.admin.service.abort();
+        if let Err(error) = self.store.close().await {
+            tracing::error!(%error, "the store was not closed cleanly");
+        }
+        drop(self.database);
+        tracing::info!("stopped");
+    }
+}
+
+/// Starts a gate, reports, and works until it is to stop.
+pub(super) async fn run(
+    config: Config,
+    clock: Clock,
+    report: mpsc::Sender<Result<Started>>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let running = match Running::start(config, clock).await {
+        Ok(running) => running,
+        Err(error) => {
+            // The receiver waits for exactly this.
+            let _ = report.send(Err(error));
+            return;
+        }
+    };
+    running.readiness.set(true);
+    let Started { address, admin_address, registry } = &running.started;
+    tracing::info!(%address, %admin_address, "listening");
+    let started = Started { address: *address, admin_address: *admin_address, registry: registry.clone() };
+    let _ = report.send(Ok(started));
+    tokio::select! {
+        _ = stopped => {}
+        () = running.maintain() => {}
+    }
+    running.drain().await;
+}
