@@ -88,6 +88,10 @@ pub(super) struct Totals {
     pub(super) reserved: u64,
     /// Charges of the stored blobs that are files, which is what they really take.
     pub(super) files: u64,
+    /// Stored blobs that are files.
+    pub(super) file_blobs: u64,
+    /// Their lengths.
+    pub(super) file_payload: u64,
 }
 
 /// The disk budget.
@@ -166,6 +170,10 @@ impl Budget {
         totals.payload += length;
         totals.charge += charge(place, length);
         totals.files += file_charge(place, length);
+        if place == Place::File {
+            totals.file_blobs += 1;
+            totals.file_payload += length;
+        }
     }
 
     /// Counts a blob that is stored no more.
@@ -175,6 +183,10 @@ impl Budget {
         totals.payload -= length;
         totals.charge -= charge(place, length);
         totals.files -= file_charge(place, length);
+        if place == Place::File {
+            totals.file_blobs -= 1;
+            totals.file_payload -= length;
+        }
     }
 }
 
@@ -296,7 +308,15 @@ mod tests {
         let budget = Budget::new(1_000);
         budget.add(Place::File, 5_000);
         budget.add(Place::Chunks, 100);
-        let expected = Totals { blobs: 2, payload: 5_100, charge: 9_216 + 1_324, reserved: 0, files: 9_216 };
+        let expected = Totals {
+            blobs: 2,
+            payload: 5_100,
+            charge: 9_216 + 1_324,
+            reserved: 0,
+            files: 9_216,
+            file_blobs: 1,
+            file_payload: 5_000,
+        };
         assert_eq!(budget.totals(), expected);
         budget.subtract(Place::File, 5_000);
         budget.subtract(Place::Chunks, 100);

@@ -13,9 +13,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use moka::sync::Cache;
+use moka::{notification::RemovalCause, sync::Cache};
 
-use super::{BlobError, BlobStat, ReadAt};
+use super::{BlobError, BlobStat, Holding, ReadAt};
 use crate::ident::StorageId;
 
 /// Bytes that an entry takes beside the blob's own: key, stat, moka's bookkeeping.
@@ -25,6 +25,7 @@ const ENTRY_OVERHEAD: u64 = 400;
 pub(super) struct HotTier {
     cache: Cache<StorageId, Arc<HotBlob>>,
     largest: u64,
+    evictions: Arc<AtomicU64>,
 }
 
 /// A whole blob.
@@ -42,8 +43,25 @@ impl HotTier {
         let weight = |_: &StorageId, blob: &Arc<HotBlob>| {
             u32::try_from(blob.stat.length.saturating_add(ENTRY_OVERHEAD)).unwrap_or(u32::MAX)
         };
-        let cache = Cache::builder().max_capacity(capacity).weigher(weight).build();
-        Self { cache, largest: if capacity == 0 { 0 } else { largest } }
+        let evictions = Arc::<AtomicU64>::default();
+        let counter = Arc::clone(&evictions);
+        let count = move |_: Arc<StorageId>, _: Arc<HotBlob>, cause: RemovalCause| {
+            if cause == RemovalCause::Size {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let cache = Cache::builder().max_capacity(capacity).weigher(weight).eviction_listener(count).build();
+        Self { cache, largest: if capacity == 0 { 0 } else { largest }, evictions }
+    }
+
+    /// What is here, roughly: moka counts behind.
+    pub(super) fn holding(&self) -> Holding {
+        Holding { blobs: self.cache.entry_count(), bytes: self.cache.weighted_size() }
+    }
+
+    /// Blobs that had to go for others, or were not let in.
+    pub(super) fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
     }
 
     /// Whether a blob of this length may come in.
@@ -104,7 +122,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::{HotBlob, HotTier};
+    use super::{Holding, HotBlob, HotTier};
     use crate::{
         blob::{BlobKind, BlobStat, Digests, ReadAt},
         ident::StorageId,
@@ -127,7 +145,9 @@ mod tests {
         }
         tier.cache.run_pending_tasks();
         assert!(tier.cache.weighted_size() <= 100_000);
-        assert!(tier.cache.entry_count() > 0);
+        let Holding { blobs, bytes } = tier.holding();
+        assert!(blobs > 0 && bytes >= blobs * 20_000);
+        assert_eq!(tier.evictions(), 50 - blobs);
         assert!(tier.takes(20_000) && !tier.takes(20_001));
         assert!(!HotTier::new(0, 20_000).takes(0), "switched off");
     }

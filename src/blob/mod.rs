@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod departed;
 mod digest;
 mod disk_store;
 mod eviction;
@@ -21,7 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use digest::{Expected, Hashing, Mismatch, published_digests};
-pub use disk_store::{DiskStore, StoreCounts};
+pub use disk_store::{DiskStore, EvictionReason, Holding, Lookups, StoreCounts};
 pub use memory_store::MemoryStore;
 pub use vso_hash::VsoHasher;
 
@@ -126,6 +127,9 @@ pub enum Tier {
 }
 
 impl Tier {
+    /// Every tier, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Memory, Self::Database, Self::File];
+
     /// The label of metrics and of the log.
     pub fn as_str(self) -> &'static str {
         match self {

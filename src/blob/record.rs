@@ -11,7 +11,7 @@
 //! not read exactly like this are no record: the blob counts as missing and is removed. A later version is
 //! read beside this one, never in place of it; the golden test below holds version 1 still.
 
-use super::{BlobKind, BlobStat, Digests};
+use super::{BlobKind, BlobStat, Digests, Tier};
 
 const VERSION: u8 = 1;
 const FIXED: usize = 28;
@@ -25,6 +25,16 @@ pub(super) enum Place {
     Chunks,
     /// In a file of its own.
     File,
+}
+
+impl Place {
+    /// The tier that reads are counted for.
+    pub(super) fn tier(self) -> Tier {
+        match self {
+            Self::Chunks => Tier::Database,
+            Self::File => Tier::File,
+        }
+    }
 }
 
 /// What the database knows of a blob.

@@ -35,10 +35,22 @@ type Arrival<V> = Shared<BoxFuture<'static, Option<V>>>;
 /// Flights by key.
 type Flights<V> = Arc<Mutex<HashMap<String, Flight<V>>>>;
 
+/// How much work was shared since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flown {
+    /// Flights begun.
+    pub started: u64,
+    /// Askers who joined one that was under way.
+    pub joined: u64,
+    /// Flights under way now, with those that linger.
+    pub in_flight: u64,
+}
+
 /// One piece of work per key at a time.
 pub struct Coalescer<V> {
     flights: Flights<V>,
     numbers: AtomicU64,
+    joined: AtomicU64,
 }
 
 struct Flight<V> {
@@ -77,7 +89,7 @@ impl<V> Landing<V> {
 
 impl<V> Default for Coalescer<V> {
     fn default() -> Self {
-        Self { flights: Arc::default(), numbers: AtomicU64::new(0) }
+        Self { flights: Arc::default(), numbers: AtomicU64::new(0), joined: AtomicU64::new(0) }
     }
 }
 
@@ -159,6 +171,15 @@ impl<V: Clone + Send + Sync + 'static> Coalescer<V> {
         self.flights.lock().contains_key(key)
     }
 
+    /// How much work was shared.
+    pub fn flown(&self) -> Flown {
+        Flown {
+            started: self.numbers.load(Ordering::Relaxed),
+            joined: self.joined.load(Ordering::Relaxed),
+            in_flight: self.flights.lock().len() as u64,
+        }
+    }
+
     fn join_or_start<F>(
         &self,
         key: &str,
@@ -170,6 +191,9 @@ impl<V: Clone + Send + Sync + 'static> Coalescer<V> {
     {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(key) {
+            if priority.is_some() {
+                self.joined.fetch_add(1, Ordering::Relaxed);
+            }
             return flight.seat(priority, true);
         }
         let (send, receive) = tokio::sync::oneshot::channel();

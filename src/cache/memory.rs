@@ -2,9 +2,12 @@
 //!
 //! moka bounds the memory only; freshness is ours (`freshness`), so that tests can move the clock.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use moka::sync::Cache;
+use moka::{notification::RemovalCause, sync::Cache};
 
 use super::Entry;
 use crate::{
@@ -45,9 +48,60 @@ pub struct Respelling {
     pub to: Arc<str>,
 }
 
+/// What one of the two tiers holds, and how often it was of use since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TierUse {
+    /// Objects, roughly: moka counts behind.
+    pub objects: u64,
+    /// The memory that they are charged, in bytes.
+    pub bytes: u64,
+    /// The budget for it, in bytes.
+    pub capacity: u64,
+    /// Objects found.
+    pub hits: u64,
+    /// Objects looked for in vain.
+    pub misses: u64,
+    /// Objects that had to go for others, or were not let in.
+    pub evictions: u64,
+}
+
+/// What is counted of a tier.
+#[derive(Debug, Default)]
+struct Tally {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    evictions: AtomicU64,
+}
+
 pub(super) struct Memory {
     entries: Cache<Arc<str>, Arc<Entry>>,
     representations: Cache<RepresentationKey, Arc<Representation>>,
+    entry_tally: Arc<Tally>,
+    representation_tally: Arc<Tally>,
+    capacity: u64,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Counts one look that found something, or did not.
+    fn looked<T>(&self, found: Option<T>) -> Option<T> {
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    fn removed(&self, cause: RemovalCause) {
+        if cause == RemovalCause::Size {
+            self.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn with(&self, objects: u64, bytes: u64, capacity: u64) -> TierUse {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (hits, misses, evictions) = (load(&self.hits), load(&self.misses), load(&self.evictions));
+        TierUse { objects, bytes, capacity, hits, misses, evictions }
+    }
 }
 
 // === impl Memory ===
@@ -55,6 +109,8 @@ pub(super) struct Memory {
 impl Memory {
     /// `capacity` bytes for representations.
     pub(super) fn new(capacity: u64) -> Self {
+        let (entry_tally, representation_tally) = (Arc::<Tally>::default(), Arc::<Tally>::default());
+        let (counted, also_counted) = (Arc::clone(&entry_tally), Arc::clone(&representation_tally));
         let entries =
             Cache::builder().max_capacity(ENTRY_MEMORY).weigher(|key: &Arc<str>, entry: &Arc<Entry>| {
                 weight(key.len() + ENTRY_OVERHEAD + entry.memory())
@@ -62,11 +118,20 @@ impl Memory {
         let representations = Cache::builder().max_capacity(capacity).weigher(
             |_: &RepresentationKey, it: &Arc<Representation>| weight(it.body.len() + ENTRY_OVERHEAD),
         );
-        Self { entries: entries.build(), representations: representations.build() }
+        let entries = entries.eviction_listener(move |_, _, cause| counted.removed(cause));
+        let representations =
+            representations.eviction_listener(move |_, _, cause| also_counted.removed(cause));
+        Self {
+            entries: entries.build(),
+            representations: representations.build(),
+            entry_tally,
+            representation_tally,
+            capacity,
+        }
     }
 
     pub(super) fn entry(&self, key: &str) -> Option<Arc<Entry>> {
-        self.entries.get(key)
+        self.entry_tally.looked(self.entries.get(key))
     }
 
     pub(super) fn insert_entry(&self, key: &str, entry: Arc<Entry>) {
@@ -78,16 +143,22 @@ impl Memory {
     }
 
     pub(super) fn representation(&self, key: &RepresentationKey) -> Option<Arc<Representation>> {
-        self.representations.get(key)
+        self.representation_tally.looked(self.representations.get(key))
     }
 
     pub(super) fn insert_representation(&self, key: RepresentationKey, it: Arc<Representation>) {
         self.representations.insert(key, it);
     }
 
-    /// Representations and their bytes, roughly.
-    pub(super) fn usage(&self) -> (u64, u64) {
-        (self.representations.entry_count(), self.representations.weighted_size())
+    /// Entries.
+    pub(super) fn entry_use(&self) -> TierUse {
+        self.entry_tally.with(self.entries.entry_count(), self.entries.weighted_size(), ENTRY_MEMORY)
+    }
+
+    /// Representations.
+    pub(super) fn representation_use(&self) -> TierUse {
+        let (count, bytes) = (self.representations.entry_count(), self.representations.weighted_size());
+        self.representation_tally.with(count, bytes, self.capacity)
     }
 }
 

@@ -23,12 +23,12 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 pub use changes::ChangeTokens;
-pub use coalesce::{Coalescer, Landing};
+pub use coalesce::{Coalescer, Flown, Landing};
 pub use entry::{Body, Entry, Origin};
 pub use freshness::{Assessment, Usability, assess};
 pub use generations::{Generation, Generations};
 pub use identities::{Identities, Known};
-pub use memory::{RepresentationKey, Respelling};
+pub use memory::{RepresentationKey, Respelling, TierUse};
 pub use negative::NegativeCache;
 pub use packages::{Contradiction, PackageEntry, PackageIndex, Source};
 
@@ -138,9 +138,14 @@ impl DocumentCache {
         self.memory.insert_representation(key, it);
     }
 
-    /// Representations in memory and their bytes.
-    pub fn memory_usage(&self) -> (u64, u64) {
-        self.memory.usage()
+    /// Entries in memory.
+    pub fn entry_use(&self) -> TierUse {
+        self.memory.entry_use()
+    }
+
+    /// Representations in memory.
+    pub fn representation_use(&self) -> TierUse {
+        self.memory.representation_use()
     }
 
     async fn has_body(&self, entry: &Entry) -> bool {

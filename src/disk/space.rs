@@ -40,12 +40,17 @@ impl SpaceGuard {
         self.since_asked.store(ASK_EVERY, Ordering::Relaxed);
     }
 
+    /// Bytes that the file system has left.
+    pub fn free(&self) -> io::Result<u64> {
+        fs2::available_space(&self.root)
+    }
+
     /// Whether `bytes` may be written now; [`io::ErrorKind::StorageFull`] if not.
     pub fn admit(&self, bytes: u64) -> io::Result<()> {
         let since = self.since_asked.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if since >= ASK_EVERY || self.low.load(Ordering::Relaxed) {
             self.since_asked.store(0, Ordering::Relaxed);
-            let low = fs2::available_space(&self.root)? < self.reserve.load(Ordering::Relaxed);
+            let low = self.free()? < self.reserve.load(Ordering::Relaxed);
             self.low.store(low, Ordering::Relaxed);
         }
         if self.low.load(Ordering::Relaxed) {

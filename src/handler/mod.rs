@@ -41,7 +41,7 @@ pub use reply::{CacheStatus, PackageBody, Reply, ReplyBody};
 use crate::{
     access::{Access, Caller},
     blob::BlobStore,
-    cache::{Coalescer, DocumentCache, Entry, Generations, Identities, NegativeCache, PackageIndex},
+    cache::{Coalescer, DocumentCache, Entry, Flown, Generations, Identities, NegativeCache, PackageIndex},
     clock::Clock,
     config,
     document::{
@@ -279,6 +279,16 @@ impl Handler {
     /// Package downloads that are not over and stored yet.
     pub fn arriving(&self) -> usize {
         self.arriving.count()
+    }
+
+    /// How much work was shared, by what was done.
+    pub fn flown(&self) -> [(&'static str, Flown); 4] {
+        [
+            ("document", self.fetches.flown()),
+            ("representation", self.builds.flown()),
+            ("location", self.locations.flown()),
+            ("download", self.downloads.flown()),
+        ]
     }
 
     /// The handlers' parts, for figures.

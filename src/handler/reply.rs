@@ -164,6 +164,22 @@ impl CacheStatus {
         )
     }
 
+    /// Whether the answer is what the service sent to another request.
+    pub fn is_collapsed(self) -> bool {
+        match self {
+            Self::Miss { collapsed } | Self::Refreshed { collapsed } | Self::Demanded { collapsed } => {
+                collapsed
+            }
+            Self::Hit { .. }
+            | Self::StaleRefreshing { .. }
+            | Self::StaleOnError { .. }
+            | Self::Offline { .. }
+            | Self::Bypass
+            | Self::Method
+            | Self::Local => false,
+        }
+    }
+
     /// The member of `Cache-Status` for this gate (RFC 9211 §2); nothing for answers of its own.
     pub fn header(self) -> Option<HeaderValue> {
         let collapsed = |on: bool| if on { "; collapsed" } else { "" };

@@ -1,9 +1,10 @@
-//! Metrics of the edge: what clients asked and got.
+//! Metrics of the edge: what clients asked and got, and what of it the service did not have to give.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::{context::RequestContext, passage::Unchanged};
+use crate::handler::{CacheStatus, RouteClass};
 
 /// Buckets of request durations in seconds: a memory hit takes well under a millisecond, the slowest
 /// documented packument 32 s (facts §3.1).
@@ -15,8 +16,23 @@ pub struct EdgeMetrics {
     requests: IntCounterVec,
     duration: HistogramVec,
     sent: IntCounterVec,
+    saved_bytes: IntCounterVec,
+    saved_requests: IntCounterVec,
     in_flight: IntGauge,
     unchanged: IntCounterVec,
+}
+
+/// Where the bytes of an answer came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The store.
+    Cache,
+    /// What the service sent for another request.
+    Shared,
+    /// What the service sent for this one.
+    Upstream,
+    /// The gate itself.
+    Gate,
 }
 
 /// A request being answered, counted until this is dropped: also when its task panics or is cut off.
@@ -43,9 +59,17 @@ impl EdgeMetrics {
             .buckets(DURATIONS.to_vec()),
             &["class", "cache"],
         )?;
-        let sent = IntCounterVec::new(
-            Opts::new("feedgate_sent_bytes_total", "Body bytes sent to clients, by where they came from"),
-            &["class", "source"],
+        let counter =
+            |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["class", "source"]);
+        let sent =
+            counter("feedgate_sent_bytes_total", "Body bytes sent to clients, by where they came from")?;
+        let saved_bytes = counter(
+            "feedgate_saved_bytes_total",
+            "Body bytes sent to clients that the service did not have to send for it",
+        )?;
+        let saved_requests = counter(
+            "feedgate_saved_upstream_requests_total",
+            "Requests that clients alone would have made to the service and the gate did not: a package takes two",
         )?;
         let in_flight = IntGauge::new("feedgate_requests_in_flight", "Requests being answered")?;
         let unchanged = IntCounterVec::new(
@@ -62,8 +86,10 @@ impl EdgeMetrics {
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(sent.clone()))?;
+        registry.register(Box::new(saved_bytes.clone()))?;
+        registry.register(Box::new(saved_requests.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
-        Ok(Self { requests, duration, sent, in_flight, unchanged })
+        Ok(Self { requests, duration, sent, saved_bytes, saved_requests, in_flight, unchanged })
     }
 
     /// Requests being answered.
@@ -88,8 +114,37 @@ impl EdgeMetrics {
         let labels = [class, cache, context.tier, status_class(context.status)];
         self.requests.with_label_values(&labels).inc();
         self.duration.with_label_values(&[class, cache]).observe(context.started.elapsed().as_secs_f64());
-        let source = if context.cache.is_hit() { "cache" } else { "upstream" };
-        self.sent.with_label_values(&[class, source]).inc_by(context.sent);
+        let source = Source::of(context.cache, context.tier);
+        self.sent.with_label_values(&[class, source.as_str()]).inc_by(context.sent);
+        if matches!(source, Source::Cache | Source::Shared) {
+            let labels = [class, source.as_str()];
+            self.saved_bytes.with_label_values(&labels).inc_by(context.sent);
+            self.saved_requests.with_label_values(&labels).inc_by(saved_requests(context));
+        }
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    fn of(cache: CacheStatus, tier: &str) -> Self {
+        match cache {
+            CacheStatus::Local => Self::Gate,
+            cache if cache.is_hit() => Self::Cache,
+            // The service said where the bytes are, and they were here.
+            _ if matches!(tier, "memory" | "database" | "file") => Self::Cache,
+            cache if cache.is_collapsed() => Self::Shared,
+            _ => Self::Upstream,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Shared => "shared",
+            Self::Upstream => "upstream",
+            Self::Gate => "gate",
+        }
     }
 }
 
@@ -101,6 +156,24 @@ impl Drop for InFlight {
     }
 }
 
+/// What the client would have asked the service for this answer, less what the gate asked: a package is two requests,
+/// one for the place of its bytes and one for the bytes.
+fn saved_requests(context: &RequestContext) -> u64 {
+    let reads = matches!(context.method, Method::GET | Method::HEAD);
+    if !reads
+        || context.status.is_none_or(|status| !status.is_success() && status != StatusCode::NOT_MODIFIED)
+    {
+        return 0;
+    }
+    let alone = match context.class {
+        RouteClass::NpmPackage | RouteClass::NugetPackage => 2,
+        RouteClass::Document(_) | RouteClass::Derived => 1,
+        RouteClass::Audit | RouteClass::Passthrough | RouteClass::Unknown => 0,
+    };
+    let asked = u64::from(!context.cache.is_hit() && !context.cache.is_collapsed());
+    alone - asked.min(alone)
+}
+
 fn status_class(status: Option<StatusCode>) -> &'static str {
     match status.map(|status| status.as_u16() / 100) {
         Some(1) => "1xx",
@@ -109,5 +182,60 @@ fn status_class(status: Option<StatusCode>) -> &'static str {
         Some(4) => "4xx",
         Some(5) => "5xx",
         _ => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, StatusCode};
+    use prometheus::{Registry, TextEncoder};
+
+    use super::EdgeMetrics;
+    use crate::{
+        handler::{CacheStatus, RouteClass},
+        proxy::RequestContext,
+        route::DocumentClass,
+    };
+
+    /// How an answer came about, and the samples of bytes and requests that it adds to.
+    #[test]
+    fn what_the_service_did_not_have_to_give_is_saved() {
+        let package = RouteClass::NpmPackage;
+        let document = RouteClass::Document(DocumentClass::Packument);
+        let (hit, own) = (CacheStatus::Hit { ttl: None }, CacheStatus::Miss { collapsed: false });
+        let (joined, located) =
+            (CacheStatus::Miss { collapsed: true }, CacheStatus::Refreshed { collapsed: false });
+        let rows = [
+            (package, hit, "memory", 200, "cache", 100, 2),
+            (package, hit, "filling", 206, "cache", 100, 2),
+            (package, located, "file", 200, "cache", 100, 1),
+            (package, joined, "filling", 200, "shared", 100, 2),
+            (package, own, "filling", 200, "upstream", 0, 0),
+            (document, hit, "memory", 304, "cache", 100, 1),
+            (document, CacheStatus::StaleOnError { ttl: -1 }, "memory", 200, "cache", 100, 1),
+            (document, joined, "none", 200, "shared", 100, 1),
+            (document, own, "none", 200, "upstream", 0, 0),
+            (document, CacheStatus::Local, "none", 404, "gate", 0, 0),
+            (document, hit, "memory", 416, "cache", 100, 0),
+            (RouteClass::Passthrough, CacheStatus::Bypass, "none", 200, "upstream", 0, 0),
+        ];
+        for (class, cache, tier, status, source, bytes, requests) in rows {
+            let registry = Registry::new();
+            let metrics = EdgeMetrics::new(&registry).unwrap();
+            let mut context = RequestContext::new(metrics.begin());
+            (context.method, context.class, context.cache, context.tier) = (Method::GET, class, cache, tier);
+            (context.status, context.sent) = (StatusCode::from_u16(status).ok(), 100);
+            metrics.ended(&context);
+            let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+            let labels = format!("{{class=\"{}\",source=\"{source}\"}}", class.as_str());
+            let sample = |name: &str| {
+                let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}{labels} ")));
+                line.map_or(0, |value| value.parse::<u64>().unwrap())
+            };
+            let row = format!("{class:?} {cache:?} {tier}");
+            assert_eq!(sample("feedgate_sent_bytes_total"), 100, "{row}");
+            assert_eq!(sample("feedgate_saved_bytes_total"), bytes, "{row}");
+            assert_eq!(sample("feedgate_saved_upstream_requests_total"), requests, "{row}");
+        }
     }
 }

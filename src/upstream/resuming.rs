@@ -129,6 +129,9 @@ impl Resumes {
         registry.register(Box::new(resumes.tries.clone()))?;
         registry.register(Box::new(resumes.downloads.clone()))?;
         registry.register(Box::new(resumes.saved.clone()))?;
+        for outcome in [Outcome::SameUrl, Outcome::NewUrl, Outcome::Failed] {
+            resumes.tries.with_label_values(&[outcome.as_str()]).inc_by(0);
+        }
         Ok(resumes)
     }
 

@@ -154,6 +154,11 @@ impl Retries {
         );
         let counter = IntCounterVec::new(opts, &["host_class", "reason"])?;
         registry.register(Box::new(counter.clone()))?;
+        for class in Class::ALL {
+            for reason in Reason::ALL {
+                counter.with_label_values(&[class.as_str(), reason.as_str()]).inc_by(0);
+            }
+        }
         Ok(Self(counter))
     }
 
@@ -166,6 +171,9 @@ impl Retries {
 // === impl Reason ===
 
 impl Reason {
+    const ALL: [Self; 6] =
+        [Self::KeptConnection, Self::Connect, Self::Broken, Self::Stalled, Self::ServerError, Self::Refusal];
+
     /// The label.
     pub fn as_str(self) -> &'static str {
         match self {

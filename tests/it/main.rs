@@ -14,6 +14,7 @@ mod faults;
 mod identity;
 mod installs;
 mod listings;
+mod metrics;
 mod modes;
 mod outages;
 mod packages;

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use self::counters::StoreCounts;
+pub use self::counters::{EvictionReason, Lookups, StoreCounts};
 use self::{
     draft::{DiskWriter, Draft},
     reader::{ChunkReader, FileReader},
@@ -44,6 +44,15 @@ use crate::{
 
 /// Steps of eviction in one call of [`DiskStore::maintain`].
 const STEPS: usize = 64;
+
+/// What one tier of the store holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Blobs.
+    pub blobs: u64,
+    /// Their lengths added up, in bytes; in memory with what keeping them takes.
+    pub bytes: u64,
+}
 
 /// Blobs on disk, within a budget; cheap to clone.
 #[derive(Clone)]
@@ -88,6 +97,37 @@ impl DiskStore {
     /// What happened since the store was opened.
     pub fn counts(&self) -> StoreCounts {
         self.vault.counters.snapshot()
+    }
+
+    /// How often blobs were looked for since the store was opened.
+    pub fn lookups(&self) -> Lookups {
+        self.vault.counters.lookups()
+    }
+
+    /// What each tier holds, in the order of [`Tier::ALL`]. What is in memory is on disk too.
+    pub fn holdings(&self) -> [Holding; Tier::ALL.len()] {
+        let totals = self.vault.budget.totals();
+        let (blobs, bytes) = (totals.blobs - totals.file_blobs, totals.payload - totals.file_payload);
+        [
+            self.vault.hot.holding(),
+            Holding { blobs, bytes },
+            Holding { blobs: totals.file_blobs, bytes: totals.file_payload },
+        ]
+    }
+
+    /// Blobs that left the memory for others since the start.
+    pub fn memory_evictions(&self) -> u64 {
+        self.vault.hot.evictions()
+    }
+
+    /// The budget of the memory tier, in bytes.
+    pub fn memory_capacity(&self) -> u64 {
+        self.vault.settings.hot_capacity
+    }
+
+    /// Bytes that the file system of the store has left; `None` when it does not say.
+    pub fn free_space(&self) -> Option<u64> {
+        self.vault.database.space().free().ok()
     }
 
     /// Up to `most` blobs in the order of their ids, beginning after `after`.
@@ -154,8 +194,10 @@ impl BlobStore for DiskStore {
     async fn open(&self, id: &StorageId) -> Result<Option<Blob>, BlobError> {
         let id = *id;
         if let Some(hot) = self.use_hot(&id) {
+            self.vault.counters.hit(Tier::Memory);
             return Ok(Some(self.opened(id, Found::Hot(hot))));
         }
+        self.vault.counters.missed_in_memory();
         let found = self.blocking("open blob", move |vault| vault.open(&id)).await?;
         Ok(found.map(|found| self.opened(id, found)))
     }

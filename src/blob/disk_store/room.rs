@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BlobError, chunks::Run, vault::Vault};
+use super::{BlobError, EvictionReason, chunks::Run, vault::Vault};
 use crate::{
     blob::eviction::{Reservation, parse_created, parse_recency_key, recency_key},
     disk::DiskError,
@@ -63,13 +63,16 @@ impl Vault {
         // Uses that can't be written down only blur the order.
         let _ = self.write_touches();
         let entries = self.recency.entries().take(STEP).collect::<Result<Vec<_>, _>>()?;
+        let reason = if more == 0 { EvictionReason::Budget } else { EvictionReason::Room };
         let mut gone = 0;
         for (key, value) in entries {
             if self.budget.excess(more, limit) == 0 {
                 break;
             }
             match parse_recency_key(&key) {
-                Some((used, id)) => self.evict(used, Run { created: parse_created(&value, used), id })?,
+                Some((used, id)) => {
+                    self.evict(used, Run { created: parse_created(&value, used), id }, reason)?;
+                }
                 None => drop(self.recency.remove(&key)?),
             }
             gone += 1;
@@ -91,13 +94,14 @@ impl Vault {
 
     /// Removes what an entry of the eviction order stands for: a blob, the remains of one, or nothing (it
     /// was used later, and a crash came before this entry went).
-    fn evict(&self, used: u64, run: Run) -> Result<(), BlobError> {
+    fn evict(&self, used: u64, run: Run, reason: EvictionReason) -> Result<(), BlobError> {
         let id = &run.id;
         let _stripe = self.stripe(id);
         match self.find_held(id)? {
             Some(record) if record.used == used => {
                 self.remove_held(id, &record)?;
-                self.counters.evicted(record.stat.length);
+                self.counters.evicted(record.place.tier(), reason, record.stat.length);
+                self.departed.left(id, self.now());
                 return Ok(());
             }
             None if self.clear_held(run)? => self.counters.orphan(),

@@ -12,10 +12,10 @@ use std::{
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::{BlobError, BlobKind, BlobStore, DiskStore, StoreCounts};
+use super::{BlobError, BlobKind, BlobStore, DiskStore, EvictionReason, Holding, Lookups, StoreCounts};
 use crate::{
     blob::{
-        Digests,
+        Digests, Tier,
         conformance::{conformance, conformance_model, id_of, pattern, read_range, store_blob},
         eviction::recency_key,
         record::Record,
@@ -151,6 +151,46 @@ fn behaves_like_a_map() {
     conformance_model(make, 12);
 }
 
+// --- figures
+
+#[tokio::test]
+async fn reads_are_counted_by_tier() {
+    let mut place = Place::new(256 * MIB);
+    (place.settings.hot_capacity, place.settings.hot_largest) = (8 * MIB, SMALL as u64);
+    let store = place.open().await;
+    place.store(&store, 1, &pattern(SMALL)).await;
+    place.store(&store, 2, &pattern(LARGE)).await;
+    drop(store);
+
+    let store = place.open().await;
+    for (name, there) in [(1, true), (1, true), (2, true), (3, false)] {
+        assert_eq!(place.touch(&store, name).await, there, "{name}");
+    }
+    assert_eq!(store.lookups(), Lookups { hits: [1, 1, 1], memory_misses: 3, disk_misses: 1 });
+    let [_, database, file] = store.holdings();
+    assert_eq!(database, Holding { blobs: 1, bytes: SMALL as u64 });
+    assert_eq!(file, Holding { blobs: 1, bytes: LARGE as u64 });
+    store.remove(&id_of(2)).await.unwrap();
+    assert_eq!(store.holdings()[2], Holding::default());
+    assert!(store.free_space().unwrap() > 0);
+}
+
+#[tokio::test]
+async fn blobs_that_come_back_soon_after_their_eviction_are_counted() {
+    let place = Place::new(256 * MIB);
+    let store = place.open().await;
+    for (name, length) in [(1, SMALL), (2, LARGE), (3, SMALL)] {
+        place.store(&store, name, &pattern(length)).await;
+        store.vault.evict_one().unwrap();
+    }
+    place.store(&store, 2, &pattern(LARGE)).await;
+    place.store(&store, 4, &pattern(SMALL)).await;
+    place.clock.advance(Duration::from_secs(25 * 3600));
+    place.store(&store, 1, &pattern(SMALL)).await;
+    let counts = store.counts();
+    assert_eq!((counts.returned_blobs, counts.returned_bytes), (1, LARGE as u64));
+}
+
 // --- restarts
 
 #[tokio::test]
@@ -253,7 +293,10 @@ async fn check_order(spill: u64, hot_capacity: u64) {
         store.vault.evict_one().unwrap();
         assert_eq!(names(&store).await, survivors, "after the restart");
     }
-    assert_eq!(store.counts().evicted_blobs, 3);
+    let evicted = store.counts().evicted_blobs;
+    assert_eq!(evicted.iter().flatten().sum::<u64>(), 3);
+    let place_of_all = if spill < LARGE as u64 { Tier::File } else { Tier::Database };
+    assert_eq!(evicted[place_of_all as usize][EvictionReason::Room as usize], 3);
     assert_eq!(store.counts().evicted_bytes, 3 * LARGE as u64);
     assert_eq!((store.usage().blobs, store.vault.budget.totals().charge), (0, 0));
     assert_eq!(place.count_files("blobs"), 0);

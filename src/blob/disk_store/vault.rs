@@ -24,6 +24,7 @@ use super::{
 use crate::{
     blob::{
         BlobStat, Digests,
+        departed::Departed,
         eviction::{Budget, Touches, millis, recency_key},
         hot::{HotBlob, HotTier},
         record::{Place, Record},
@@ -47,6 +48,7 @@ pub(super) struct Vault {
     pub(super) budget: Arc<Budget>,
     pub(super) touches: Touches,
     pub(super) counters: Counters,
+    pub(super) departed: Departed,
     pub(super) settings: StoreSettings,
     /// Held while blobs are chosen for eviction.
     pub(super) evicting: Mutex<()>,
@@ -81,6 +83,7 @@ impl Vault {
             budget: Arc::new(Budget::new(settings.capacity)),
             touches: Touches::default(),
             counters: Counters::default(),
+            departed: Departed::default(),
             evicting: Mutex::default(),
             drafts: AtomicU64::default(),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
@@ -125,7 +128,11 @@ impl Vault {
 
     /// Opens a blob and takes it into memory if it is small.
     pub(super) fn open(&self, id: &StorageId) -> Result<Option<Found>, BlobError> {
-        let Some(record) = self.find(id)? else { return Ok(None) };
+        let Some(record) = self.find(id)? else {
+            self.counters.missed_on_disk();
+            return Ok(None);
+        };
+        self.counters.hit(record.place.tier());
         let used = self.note_use(id, &record);
         if self.hot.takes(record.stat.length) {
             let bytes = self.read_whole(id, &record)?;
@@ -290,6 +297,9 @@ impl Vault {
             return Err(error);
         }
         self.budget.add(record.place, record.stat.length);
+        if self.departed.came_back(&id, record.created) {
+            self.counters.returned(record.stat.length);
+        }
         draft.release_reservation();
         if record.place == Place::Chunks && self.hot.takes(record.stat.length) {
             let bytes = draft.spool.parts().1.concat();

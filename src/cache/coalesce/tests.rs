@@ -8,7 +8,7 @@ use std::sync::{
 use futures::FutureExt as _;
 use tokio::{sync::Notify, task::JoinHandle};
 
-use super::{Coalescer, Landing};
+use super::{Coalescer, Flown, Landing};
 use crate::throttle::{
     Ask, Class, Client, Identity, Interest, Limits, Permit, Priority, ShedReason, Throttle,
 };
@@ -39,6 +39,7 @@ async fn all_who_ask_meanwhile_get_the_one_result() {
         joined += usize::from(was_joined);
     }
     assert_eq!((joined, runs.load(Ordering::SeqCst)), (49, 1));
+    assert_eq!(coalescer.flown(), Flown { started: 1, joined: 49, in_flight: 0 });
     assert!(!coalescer.in_flight("key"));
 }
 

@@ -116,11 +116,12 @@ impl Run {
         self.script.tries.lock().len()
     }
 
-    /// Reason and count, as text.
+    /// Reasons that were counted, and how often, as text.
     fn counted(&self) -> Vec<String> {
         let families = self.registry.gather();
         let samples = families.iter().flat_map(MetricFamily::get_metric);
-        let counted = samples.map(|metric| {
+        let counted = samples.filter(|metric| metric.get_counter().get_value() > 0.0);
+        let counted = counted.map(|metric| {
             format!("{} {}", metric.get_label()[1].get_value(), metric.get_counter().get_value())
         });
         counted.collect()

@@ -44,6 +44,7 @@ fn counted(registry: &Registry) -> Vec<String> {
     let families = registry.gather();
     let retries = families.iter().filter(|family| family.get_name() == "feedgate_upstream_retries_total");
     let metrics = retries.flat_map(|family| family.get_metric().to_vec());
+    let metrics = metrics.filter(|metric| metric.get_counter().get_value() > 0.0);
     metrics.map(|it| format!("{} {}", it.get_label()[1].get_value(), it.get_counter().get_value())).collect()
 }
 
