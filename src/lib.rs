@@ -8,7 +8,7 @@
 //!                   Pingora  pure     decides   ├─▶ cache     documents, package → blob
 //!                   edge                        ├─▶ blob      bytes by storage id, fills in progress
 //!                                               └─▶ upstream ─▶ throttle ─▶ pkgs / feeds ──303──▶ blob host
-//!  Prometheus ────▶ admin (own listener): /metrics /livez /readyz
+//!  Prometheus, cli ▶ admin (own listener): /metrics /livez /readyz /admin/v1
 //! ```
 //!
 //! # Where things live

@@ -4,20 +4,20 @@
 //! of their own; `mode` may be `null` for a feed, which then has none any more. Both answer with the modes in force. What
 //! is set here is not written to the configuration.
 
-use http::{Method, StatusCode};
+use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::Answer;
+use super::{
+    exchange::{Answer, Request},
+    problem::Problem,
+    router::Route,
+};
 use crate::{
     config::{Mode, changes::FeedName},
     handler::Modes,
 };
 
-/// The only path.
-pub(super) const PATH: &str = "/admin/v1/mode";
-
-const JSON: &str = "application/json; charset=utf-8";
-const PROBLEM: &str = "application/problem+json";
+const PATH: &str = "/admin/v1/mode";
 
 /// A switch that was asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,18 +26,20 @@ enum Switch {
     Feed(FeedName, Option<Mode>),
 }
 
-/// Shows the modes, or switches one.
-pub(super) fn answer(modes: &Modes, method: &Method, body: &[u8]) -> Answer {
-    match *method {
-        Method::GET | Method::HEAD => {}
-        Method::PUT => match switch(body) {
-            Ok(Switch::Default(mode)) => modes.set_default(mode),
-            Ok(Switch::Feed(name, mode)) => modes.set_feed(name, mode),
-            Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
-        },
-        _ => return problem(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and PUT"),
+/// The routes of modes.
+pub(super) fn routes(modes: &Modes) -> Vec<Route> {
+    vec![
+        Route::new(Method::GET, PATH, modes, |modes, _| Answer::json(&shown(&modes))),
+        Route::new(Method::PUT, PATH, modes, |modes, request| set(&modes, request)),
+    ]
+}
+
+fn set(modes: &Modes, request: &Request) -> Result<Answer, Problem> {
+    match switch(request.bytes()).map_err(Problem::invalid)? {
+        Switch::Default(mode) => modes.set_default(mode),
+        Switch::Feed(name, mode) => modes.set_feed(name, mode),
     }
-    (StatusCode::OK, JSON, shown(modes))
+    Answer::json(&shown(modes))
 }
 
 fn switch(body: &[u8]) -> Result<Switch, String> {
@@ -63,32 +65,39 @@ fn switch(body: &[u8]) -> Result<Switch, String> {
     }
 }
 
-fn shown(modes: &Modes) -> String {
+fn shown(modes: &Modes) -> Value {
     let feeds = modes.feeds();
     let feeds: Vec<_> =
         feeds.iter().map(|one| json!({ "feed": one.name.to_string(), "mode": one.mode.as_str() })).collect();
-    format!("{}\n", json!({ "feed": null, "mode": modes.default_mode().as_str(), "feeds": feeds }))
-}
-
-fn problem(status: StatusCode, detail: &str) -> Answer {
-    let title = status.canonical_reason().unwrap_or_default();
-    let body = json!({
-        "type": "about:blank", "title": title, "status": status.as_u16(), "code": "mode", "detail": detail,
-    });
-    (status, PROBLEM, format!("{body}\n"))
+    json!({ "feed": null, "mode": modes.default_mode().as_str(), "feeds": feeds })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use http::{Method, StatusCode};
     use prometheus::Registry;
+    use serde_json::Value;
 
-    use super::answer;
-    use crate::{config::Outage, handler::Modes};
+    use super::{set, shown};
+    use crate::{
+        admin::{
+            exchange::{Answer, Body, Content, Request},
+            problem::Problem,
+        },
+        config::Outage,
+        handler::Modes,
+    };
 
-    fn put(modes: &Modes, body: &str) -> (StatusCode, serde_json::Value) {
-        let (status, _, text) = answer(modes, &Method::PUT, body.as_bytes());
-        (status, serde_json::from_str(&text).unwrap())
+    fn request(body: &str) -> Request {
+        let body = Body::Whole(body.to_owned().into());
+        Request { method: Method::PUT, parameters: BTreeMap::new(), query: String::new(), body }
+    }
+
+    fn value(answer: Result<Answer, Problem>) -> Value {
+        let Content::Whole(body) = answer.unwrap().body else { panic!("a stream") };
+        serde_json::from_slice(&body).unwrap()
     }
 
     #[test]
@@ -101,11 +110,10 @@ mod tests {
             (r#"{"feed":"A/B","mode":"strict"}"#, "strict", r#"[{"feed":"A/B","mode":"strict"}]"#),
             (r#"{"feed":"a/b","mode":null}"#, "strict", "[]"),
         ] {
-            let (status, now) = put(&modes, body);
-            assert_eq!((status, now["mode"].as_str()), (StatusCode::OK, Some(mode)), "{body}");
+            let now = value(set(&modes, &request(body)));
+            assert_eq!(now["mode"].as_str(), Some(mode), "{body}");
             assert_eq!(now["feeds"].to_string(), feeds, "{body}");
-            let (_, _, shown) = answer(&modes, &Method::GET, b"");
-            assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), now);
+            assert_eq!(shown(&modes), now);
         }
     }
 
@@ -123,11 +131,10 @@ mod tests {
             (r#"{"feed":7,"mode":"offline"}"#, "`feed` must be a string"),
             (r#"{"feeds":"a/b","mode":"offline"}"#, "`feeds` is not known"),
         ] {
-            let (status, problem) = put(&modes, body);
-            assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
-            assert!(problem["detail"].as_str().unwrap().contains(part), "{body}: {problem}");
+            let problem = set(&modes, &request(body)).err().unwrap();
+            assert_eq!(problem.status, StatusCode::BAD_REQUEST, "{body}");
+            assert!(problem.detail.contains(part), "{body}: {problem:?}");
         }
-        assert_eq!(answer(&modes, &Method::POST, b"").0, StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!((modes.default_mode(), modes.feeds().len()), (crate::config::Mode::Fallback, 0));
     }
 }

@@ -12,14 +12,14 @@ use tokio::{sync::oneshot, task::JoinSet, time::interval};
 
 use super::{
     assembly::{Shared, handler, open_store},
-    listening::{Listening, bind, serve, server_conf},
+    listening::{AdminSockets, Listening, bind, serve, serve_socket, server_conf},
 };
 use crate::{
     access::CallerKey,
-    admin::{Admin, Figures, Load, Readiness},
+    admin::{Admin, Figures, Guard, Jobs, Load, Readiness, Server},
     blob::DiskStore,
     clock::Clock,
-    config::Config,
+    config::{Config, Credential},
     disk::Database,
     handler::Handler,
     proxy::{Edge, EdgeMetrics, Forwarder, Intake},
@@ -51,7 +51,9 @@ struct Running {
     metrics: EdgeMetrics,
     readiness: Readiness,
     gate: Listening,
-    admin: Listening,
+    /// The admin API's address, and its socket if there is one.
+    admin: Vec<Listening>,
+    jobs: Jobs,
     drain_timeout: Duration,
     clock: Clock,
 }
@@ -62,7 +64,7 @@ impl Running {
     async fn start(config: Config, clock: Clock) -> Result<Self> {
         let registry = Registry::new();
         let listener = bind(config.listen.address).context("listen.address")?;
-        let admin_listener = bind(config.admin.address).context("admin.address")?;
+        let admin_sockets = AdminSockets::bind(&config.admin)?;
         let (database, store) = open_store(&config, &clock).await?;
         let throttle = Arc::new(Throttle::new(&Limits::from(&config.throttle)));
         let handler = handler(
@@ -91,11 +93,14 @@ impl Running {
             metrics: metrics.clone(),
         };
         let conf = Arc::new(server_conf(&config));
-        let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
+        let (address, admin_address) = (listener.local_addr()?, admin_sockets.listener.local_addr()?);
         let modes = handler.parts().modes.clone();
-        let admin = Admin { registry: registry.clone(), figures, readiness: readiness.clone(), modes };
+        let jobs = Jobs::default();
+        let (figures, ready) = (Arc::new(figures), readiness.clone());
+        let admin =
+            Admin { registry: registry.clone(), figures, readiness: ready, modes, jobs: jobs.clone() };
         let gate = serve(crate::proxy::service(edge, &conf), listener)?;
-        let admin = serve(admin.service(), admin_listener)?;
+        let admin = serve_admin(&admin, config.admin.token, admin_sockets)?;
         let drain_timeout = config.listen.drain_timeout;
         let started = Started { address, admin_address, registry };
         let polls = handler.follow_changes();
@@ -109,6 +114,7 @@ impl Running {
             readiness,
             gate,
             admin,
+            jobs,
             drain_timeout,
             clock,
         })
@@ -149,15 +155,29 @@ impl Running {
         if tokio::time::timeout(self.drain_timeout, idle).await.is_err() {
             tracing::warn!(requests = self.metrics.in_flight(), "drain timeout: requests are cut off");
         }
-        let _ = self.admin.shutdown.send(true);
+        self.jobs.shut_down().await;
         self.gate.service.abort();
-        self.admin.service.abort();
+        for listening in &self.admin {
+            let _ = listening.shutdown.send(true);
+            listening.service.abort();
+        }
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store was not closed cleanly");
         }
         drop(self.database);
         tracing::info!("stopped");
     }
+}
+
+/// The admin API on its address and, without a token, on its socket.
+fn serve_admin(admin: &Admin, token: Option<Credential>, sockets: AdminSockets) -> Result<Vec<Listening>> {
+    let router = Arc::new(admin.routes());
+    let guard = token.map_or(Guard::Loopback, Guard::Token);
+    let mut listening = vec![serve(Server::service(Arc::clone(&router), guard), sockets.listener)?];
+    if let Some(socket) = sockets.socket {
+        listening.push(serve_socket(Server::service(router, Guard::Socket), socket));
+    }
+    Ok(listening)
 }
 
 /// Starts a gate, reports, and works until it is to stop.

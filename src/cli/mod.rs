@@ -1,66 +1,145 @@
-//! The command line: `serve` and `check`.
+//! The command line: `serve` runs a gate, the other commands ask a running one over its admin API.
+//!
+//! One file for each command. A command that asks a gate finds it by `--admin`, or else by the `[admin]` section of the
+//! configuration, as the gate itself does. Results go to standard output, as text for people or with `--json` for
+//! programs; everything else goes to standard error. Exit codes: 0 done, 1 not done or not as it should be, 2 a wrong
+//! command line or configuration.
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    io::{IsTerminal as _, Write as _},
-    path::PathBuf,
-    process::ExitCode,
-};
+mod check;
+pub mod client;
+mod completions;
+mod healthcheck;
+mod man;
+mod mode;
+pub mod output;
+mod serve;
 
-use anyhow::Context as _;
+use std::{collections::BTreeMap, ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode};
+
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
-use crate::{
-    app::Gate,
-    config::{Config, ConfigError, Loaded, Log, LogFormat},
-};
+use crate::config::{Config, ConfigError, Loaded};
+use client::{AdminAddress, Client};
+use output::Output;
 
 /// Exit code for a configuration that does not hold.
 const BAD_CONFIG: u8 = 2;
-
-/// Pingora logs every broken or missing connection as an error; each such request has its own line here.
-const QUIET: &str = "pingora_proxy=off,pingora_core=warn,pingora_core::connectors=off";
+/// The variable that holds the token of a gate that is named by `--admin`.
+const TOKEN_VARIABLE: &str = "FEEDGATE_ADMIN_TOKEN";
 
 /// A caching reverse proxy in front of Azure Artifacts for npm and NuGet build farms.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(name = "feedgate", version, about)]
 struct Arguments {
-    /// Configuration file (TOML). Without one, every key has its default.
-    #[arg(long, short, global = true, env = "FEEDGATE_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    global: Global,
     #[command(subcommand)]
     command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Configuration file (TOML). Without one, every key has its default.
+    #[arg(long, short, global = true, env = "FEEDGATE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The running gate: http://HOST:PORT or unix:PATH. Without it, the `[admin]` section of the configuration tells.
+    #[arg(long, global = true, env = "FEEDGATE_ADMIN", value_name = "URL")]
+    admin: Option<AdminAddress>,
+    /// File with the gate's admin token; or the token itself in the variable `FEEDGATE_ADMIN_TOKEN`.
+    #[arg(long, global = true, env = "FEEDGATE_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gate until SIGTERM or SIGINT.
-    Serve,
+    Serve(serve::Serve),
     /// Check the configuration and print what is in force.
-    Check,
+    Check(check::Check),
+    /// Show or switch the modes of feeds.
+    Mode(mode::Mode),
+    /// Ask whether the gate takes requests; for probes.
+    Healthcheck(healthcheck::Healthcheck),
+    /// Print a completion script for a shell.
+    Completions(completions::Completions),
+    /// Print the manual page.
+    Man(man::Man),
+}
+
+/// What commands work with.
+pub struct Context {
+    global: Global,
+    environment: BTreeMap<String, String>,
+    /// Where results go.
+    pub output: Output,
 }
 
 /// Runs the command line.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
-    let environment = environment(std::env::vars_os());
-    let loaded = match Config::load(arguments.config.as_deref(), &environment) {
-        Ok(loaded) => loaded,
-        Err(error) => return bad_config(&error),
-    };
-    let result = match arguments.command {
-        Command::Serve => serve(loaded.config),
-        Command::Check => check(&loaded),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&format!("feedgate: {error:#}"));
-            ExitCode::FAILURE
+    let Arguments { global, command } = Arguments::parse();
+    let output = Output::new(global.json);
+    let context = Context { global, environment: environment(std::env::vars_os()), output };
+    match command.run(&context) {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+// === impl Command ===
+
+impl Command {
+    fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Serve(command) => command.run(context),
+            Self::Check(command) => command.run(context),
+            Self::Completions(command) => command.run(context),
+            Self::Man(command) => command.run(context),
+            Self::Mode(command) => asking(command.run(context)),
+            Self::Healthcheck(command) => asking(command.run(context)),
         }
+    }
+}
+
+/// Runs a command that asks a gate, on this thread.
+fn asking(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+// === impl Context ===
+
+impl Context {
+    /// The configuration.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        Config::load(self.global.config.as_deref(), &self.environment)
+    }
+
+    /// A client of the gate that is meant.
+    ///
+    /// # Errors
+    /// When the configuration does not hold, or no token can be read.
+    pub async fn client(&self) -> anyhow::Result<Client> {
+        let given = match &self.global.admin_token_file {
+            Some(file) => Some(crate::config::Credential::File(file.clone()).read().await?),
+            None => {
+                self.environment.get(TOKEN_VARIABLE).map(|token| crate::redact::Secret::new(token.clone()))
+            }
+        };
+        if let Some(address) = &self.global.admin {
+            return Ok(Client::new(address.clone(), given));
+        }
+        let admin = self.load()?.config.admin;
+        let token = match (given, &admin.token) {
+            (None, Some(credential)) => Some(credential.read().await?),
+            (given, _) => given,
+        };
+        Ok(Client::new(AdminAddress::from(&admin), token))
     }
 }
 
@@ -70,39 +149,12 @@ fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> BTreeMa
     variables.map(|(name, value)| (text(name), text(value))).collect()
 }
 
-fn serve(config: Config) -> anyhow::Result<()> {
-    start_log(&config.log)?;
-    let gate = Gate::start(config)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(stop_signal())?;
-    gate.stop();
-    Ok(())
-}
-
-fn check(loaded: &Loaded) -> anyhow::Result<()> {
-    std::io::stdout().write_all(loaded.to_toml().as_bytes()).context("standard output")
-}
-
-async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+fn failed(error: &anyhow::Error) -> ExitCode {
+    if let Some(error) = error.downcast_ref() {
+        return bad_config(error);
     }
-    Ok(())
-}
-
-fn start_log(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(format!("{},{QUIET}", log.level))?;
-    let colours = std::io::stderr().is_terminal();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-    let started = match log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    started.map_err(|error| anyhow::anyhow!("log: {error}"))
+    complain(&format!("feedgate: {error:#}"));
+    ExitCode::FAILURE
 }
 
 fn bad_config(error: &ConfigError) -> ExitCode {
@@ -122,7 +174,14 @@ fn complain(text: &str) {
 mod tests {
     use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
 
-    use super::environment;
+    use clap::CommandFactory as _;
+
+    use super::{Arguments, environment};
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Arguments::command().debug_assert();
+    }
 
     #[test]
     fn a_variable_that_is_not_text_stops_nothing() {

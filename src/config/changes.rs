@@ -1,17 +1,15 @@
 //! `[[changes]]`: feeds whose changes are polled, so that what is stored of them may be fresh for longer.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use toml::Table;
 
 use super::{
+    credential::Credential,
     keys::{Findings, Keys, Problem},
     text_enum::text_enum,
 };
-use crate::{
-    ident::{FeedRef, Name},
-    redact::Secret,
-};
+use crate::ident::{FeedRef, Name};
 
 /// The name of the tables.
 const TABLE: &str = "changes";
@@ -36,15 +34,6 @@ pub struct Changes {
 /// `org/feed` or `org/project/feed`, each a name or a GUID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedName(FeedRef);
-
-/// Where a personal access token comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Credential {
-    /// The value of an environment variable at the start.
-    Variable(Secret<String>),
-    /// The content of a file at each poll.
-    File(PathBuf),
-}
 
 text_enum! {
     /// What upstream sources of a feed mean: the service does not report versions that are new there (facts §5.4).
@@ -79,23 +68,8 @@ impl Changes {
         let interval = keys.span("interval", Duration::from_secs(30), SHORTEST);
         let fresh = keys.span("fresh", Duration::from_secs(3600), Duration::ZERO);
         let upstream_sources = keys.parsed("upstream_sources", UpstreamSources::Respect);
-        let variable: Option<String> = keys.optional("credential_env", None);
-        let file: Option<String> = keys.optional("credential_file", None);
-        if let (Some(_), Some(file)) = (&variable, &file) {
-            let rule = "must not be given besides `credential_env`".to_owned();
-            keys.problem("credential_file", format!("\"{file}\""), rule);
-        }
-        let credential = match (variable, file) {
-            (Some(variable), _) => {
-                let value = environment.get(&variable).filter(|value| !value.trim().is_empty());
-                if value.is_none() {
-                    let rule = "must name an environment variable that is set".to_owned();
-                    keys.problem("credential_env", format!("\"{variable}\""), rule);
-                }
-                value.map(|value| Credential::Variable(Secret::new(value.trim().to_owned())))
-            }
-            (None, file) => file.map(|file| Credential::File(file.into())),
-        };
+        let credential_keys = ["credential_env", "credential_file"];
+        let credential = Credential::read_keys(&mut keys, credential_keys, environment);
         keys.finish();
         Some(Self { feed: feed?, interval, fresh, upstream_sources, credential })
     }
@@ -138,8 +112,8 @@ impl fmt::Display for FeedName {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Changes, Credential, UpstreamSources};
-    use crate::config::{Config, ConfigError};
+    use super::{Changes, UpstreamSources};
+    use crate::config::{Config, ConfigError, Credential};
 
     fn changes(text: &str) -> Result<Vec<Changes>, Vec<String>> {
         let environment = [("PAT", " secret\n"), ("EMPTY", " ")];

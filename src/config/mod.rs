@@ -4,8 +4,10 @@
 //! `store.capacity`: two underscores stand for the dot. Secrets are not
 //! configuration: the file names the variable that holds one.
 
+mod admin;
 pub mod audit;
 pub mod changes;
+mod credential;
 mod keys;
 pub mod outage;
 pub mod retry;
@@ -26,12 +28,14 @@ use std::{
 use toml::{Table, Value};
 
 pub use self::{
+    admin::Admin,
     audit::AuditSettings,
     changes::Changes,
+    credential::Credential,
     keys::{Problem, Setting},
     outage::{FeedMode, Mode, Outage},
     retry::Retry,
-    sections::{Access, Admin, Freshness, Listen, Log, LogFormat, LogLevel, Metadata, PublicUrl},
+    sections::{Access, Freshness, Listen, Log, LogFormat, LogLevel, Metadata, PublicUrl},
     server::Server,
     store::StoreSettings,
     throttle::{PerSecond, Throttle},
@@ -136,7 +140,7 @@ impl Config {
     fn read(root: &mut Table, findings: &mut Findings, environment: &BTreeMap<String, String>) -> Self {
         Self {
             listen: Listen::read(Keys::take(root, "listen", findings)),
-            admin: Admin::read(Keys::take(root, "admin", findings)),
+            admin: Admin::read(Keys::take(root, "admin", findings), environment),
             upstream: Upstream {
                 servers: Server::read_all(root, findings),
                 ..Upstream::read(Keys::take(root, "upstream", findings))
@@ -158,6 +162,19 @@ impl Config {
 // === impl Loaded ===
 
 impl Loaded {
+    /// The effective configuration as JSON: an object for each table, by its path, such as `metadata.packument`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut tables = serde_json::Map::new();
+        for setting in &self.settings {
+            // Every value was written as TOML by the reader of its key.
+            let value: Option<Table> = format!("v = {}", setting.value).parse().ok();
+            let value = value.and_then(|mut table| table.remove("v"));
+            let table = tables.entry(setting.table.clone()).or_insert_with(|| serde_json::json!({}));
+            table[&setting.key] = serde_json::json!(value);
+        }
+        serde_json::Value::Object(tables)
+    }
+
     /// The effective configuration as a TOML file with every key.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();

@@ -30,13 +30,6 @@ pub struct Listen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl(String);
 
-/// `[admin]`: metrics and health, on a listener of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admin {
-    /// Address and port; port 0 takes a free one.
-    pub address: SocketAddr,
-}
-
 /// How long one class of documents is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
@@ -182,22 +175,6 @@ impl std::str::FromStr for PublicUrl {
 impl std::fmt::Display for PublicUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-// === impl Admin ===
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 4874)) }
-    }
-}
-
-impl Admin {
-    pub(super) fn read(mut keys: Keys<'_>) -> Self {
-        let section = Self { address: keys.parsed("address", Self::default().address) };
-        keys.finish();
-        section
     }
 }
 

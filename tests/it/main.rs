@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a scene that cannot be set must fail its test loudly")]
 
 mod access;
+mod admin;
 mod audit;
 mod bursts;
 mod changes;

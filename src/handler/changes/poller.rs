@@ -12,7 +12,7 @@ use super::{
     plan::{After, Plan, after, effects, plan, whole},
 };
 use crate::{
-    config::changes::{Credential, UpstreamSources},
+    config::changes::UpstreamSources,
     document::{
         DocumentError,
         changes::{Batch, FeedFacts, Latest, Token},
@@ -186,13 +186,9 @@ impl Poller {
     }
 
     async fn authorization(&self) -> Result<Option<HeaderValue>, PollError> {
-        let pat = match &self.followed().settings.credential {
-            None => return Ok(None),
-            Some(Credential::Variable(pat)) => pat.reveal().clone(),
-            Some(Credential::File(path)) => {
-                tokio::fs::read_to_string(path).await.map_err(PollError::File)?.trim().to_owned()
-            }
-        };
+        let Some(credential) = &self.followed().settings.credential else { return Ok(None) };
+        let pat = credential.read().await.map_err(PollError::File)?;
+        let pat = pat.reveal();
         let basic = base64::engine::general_purpose::STANDARD.encode(format!("feedgate:{pat}"));
         let mut value =
             HeaderValue::from_str(&format!("Basic {basic}")).map_err(|_| PollError::Credential)?;
