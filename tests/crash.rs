@@ -238,7 +238,9 @@ async fn open(root: &Path) -> Result<DiskStore, Box<dyn Error + Send + Sync>> {
     let database = DatabaseSettings { page_cache: settings.page_cache, free_reserve: settings.free_reserve };
     let opened = Database::open(StoreDirectory::open(root)?, &database)?;
     check(opened.moved_aside.is_none(), || "the database could not be read".to_owned())?;
-    Ok(DiskStore::open(opened.database, settings, Clock::system()).await?)
+    let store = DiskStore::open(opened.database, settings, Clock::system()).await?;
+    store.take_stock().await?;
+    Ok(store)
 }
 
 fn vso_id(bytes: &[u8]) -> StorageId {

@@ -121,6 +121,9 @@ impl Running {
     }
 
     async fn maintain(&self) {
+        if let Err(error) = self.store.take_stock().await {
+            tracing::warn!(%error, "stock of the store was not taken; its figures may be wrong");
+        }
         let (mut store, mut verdicts) = (interval(MAINTENANCE), interval(PRUNING));
         loop {
             tokio::select! {

@@ -23,6 +23,7 @@
 //! after them.
 
 use std::{
+    array,
     collections::HashMap,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -39,6 +40,8 @@ const OVERHEAD: u64 = 1024;
 const BLOCK: u64 = 4096;
 /// Bytes that the database takes per byte in chunks, as measured while it is in good shape.
 const CHUNK_FACTOR: u64 = 3;
+/// Version of the totals as written down.
+const TOTALS_VERSION: u8 = 1;
 /// Uses remembered until they are written down; more are forgotten, which only blurs the order.
 const MOST_TOUCHES: usize = 65_536;
 
@@ -98,7 +101,22 @@ pub(super) struct Totals {
 #[derive(Debug)]
 pub(super) struct Budget {
     capacity: u64,
-    totals: Mutex<Totals>,
+    books: Mutex<Books>,
+}
+
+/// What is stored as far as known, and the count that will tell it exactly.
+#[derive(Debug, Default)]
+struct Books {
+    totals: Totals,
+    count: Option<Count>,
+}
+
+/// A count of what is stored, part by part: ids with the same first byte are one part.
+#[derive(Debug, Default)]
+struct Count {
+    /// Parts counted so far. What changes in them since is in the totals too.
+    parts: usize,
+    totals: Totals,
 }
 
 /// Room for a blob that is being written; given back when dropped.
@@ -115,6 +133,55 @@ pub(super) struct Touches(Mutex<HashMap<StorageId, u64>>);
 // === impl Totals ===
 
 impl Totals {
+    /// Counts a blob.
+    pub(super) fn add(&mut self, place: Place, length: u64) {
+        self.add_all(&Self::of(place, length));
+    }
+
+    /// As written down: version, then each number as be64. What is being written is not.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        [&[TOTALS_VERSION][..], self.stored().map(u64::to_be_bytes).as_flattened()].concat()
+    }
+
+    /// Reads what [`Totals::encode`] wrote; `None` for anything else.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&[version], numbers) = bytes.split_first_chunk()?;
+        let (numbers, rest) = numbers.as_chunks();
+        let is_whole = version == TOTALS_VERSION && rest.is_empty();
+        let numbers: [[u8; 8]; 6] = numbers.try_into().ok().filter(|_| is_whole)?;
+        Some(Self::of_stored(numbers.map(u64::from_be_bytes), 0))
+    }
+
+    fn of(place: Place, length: u64) -> Self {
+        let charge = charge(place, length);
+        let stored = match place {
+            Place::File => [1, length, charge, charge, 1, length],
+            Place::Chunks => [1, length, charge, 0, 0, 0],
+        };
+        Self::of_stored(stored, 0)
+    }
+
+    /// Totals that were only recalled may be too low, so they stop at nothing.
+    fn subtract_all(&mut self, less: &Self) {
+        let (all, less) = (self.stored(), less.stored());
+        *self = Self::of_stored(array::from_fn(|at| all[at].saturating_sub(less[at])), self.reserved);
+    }
+
+    fn add_all(&mut self, more: &Self) {
+        let (all, more) = (self.stored(), more.stored());
+        *self = Self::of_stored(array::from_fn(|at| all[at] + more[at]), self.reserved);
+    }
+
+    /// What is stored, as numbers.
+    fn stored(&self) -> [u64; 6] {
+        [self.blobs, self.payload, self.charge, self.files, self.file_blobs, self.file_payload]
+    }
+
+    fn of_stored(numbers: [u64; 6], reserved: u64) -> Self {
+        let [blobs, payload, charge, files, file_blobs, file_payload] = numbers;
+        Self { blobs, payload, charge, reserved, files, file_blobs, file_payload }
+    }
+
     fn with(&self, more: u64) -> u64 {
         self.charge.saturating_add(self.reserved).saturating_add(more)
     }
@@ -124,7 +191,7 @@ impl Totals {
 
 impl Budget {
     pub(super) fn new(capacity: u64) -> Self {
-        Self { capacity, totals: Mutex::default() }
+        Self { capacity, books: Mutex::default() }
     }
 
     pub(super) fn capacity(&self) -> u64 {
@@ -132,14 +199,14 @@ impl Budget {
     }
 
     pub(super) fn totals(&self) -> Totals {
-        *self.totals.lock()
+        self.books.lock().totals
     }
 
     /// How much may be charged while the database takes `database` bytes.
     pub(super) fn limit(&self, database: u64) -> u64 {
         let totals = self.totals();
         let target = self.capacity - self.capacity / 20;
-        let beyond = database.saturating_sub(totals.charge - totals.files);
+        let beyond = database.saturating_sub(totals.charge.saturating_sub(totals.files));
         target - beyond.min(target / 4)
     }
 
@@ -155,7 +222,7 @@ impl Budget {
 
     /// Takes room for `more` if that keeps the charges within `limit`.
     pub(super) fn reserve(self: &Arc<Self>, more: u64, limit: u64) -> Option<Reservation> {
-        let mut totals = self.totals.lock();
+        let totals = &mut self.books.lock().totals;
         if totals.with(more) > limit {
             return None;
         }
@@ -164,36 +231,47 @@ impl Budget {
     }
 
     /// Counts a blob that is stored.
-    pub(super) fn add(&self, place: Place, length: u64) {
-        let mut totals = self.totals.lock();
-        totals.blobs += 1;
-        totals.payload += length;
-        totals.charge += charge(place, length);
-        totals.files += file_charge(place, length);
-        if place == Place::File {
-            totals.file_blobs += 1;
-            totals.file_payload += length;
-        }
+    pub(super) fn add(&self, id: &StorageId, place: Place, length: u64) {
+        self.books.lock().change(id, |totals| totals.add_all(&Totals::of(place, length)));
     }
 
     /// Counts a blob that is stored no more.
-    pub(super) fn subtract(&self, place: Place, length: u64) {
-        let mut totals = self.totals.lock();
-        totals.blobs -= 1;
-        totals.payload -= length;
-        totals.charge -= charge(place, length);
-        totals.files -= file_charge(place, length);
-        if place == Place::File {
-            totals.file_blobs -= 1;
-            totals.file_payload -= length;
+    pub(super) fn subtract(&self, id: &StorageId, place: Place, length: u64) {
+        self.books.lock().change(id, |totals| totals.subtract_all(&Totals::of(place, length)));
+    }
+
+    /// Takes `recalled` for what is stored until a count, which begins with the lowest part, is over.
+    pub(super) fn begin_count(&self, recalled: Totals) {
+        *self.books.lock() = Books { totals: recalled, count: Some(Count::default()) };
+    }
+
+    /// Takes what the next part holds. Nothing may change in that part meanwhile.
+    pub(super) fn count(&self, part: Totals) {
+        if let Some(count) = &mut self.books.lock().count {
+            count.parts += 1;
+            count.totals.add_all(&part);
+        }
+    }
+
+    /// Takes what was counted for what is stored.
+    pub(super) fn end_count(&self) {
+        let books = &mut *self.books.lock();
+        if let Some(count) = books.count.take() {
+            books.totals = Totals { reserved: books.totals.reserved, ..count.totals };
         }
     }
 }
 
-fn file_charge(place: Place, length: u64) -> u64 {
-    match place {
-        Place::File => charge(place, length),
-        Place::Chunks => 0,
+// === impl Books ===
+
+impl Books {
+    fn change(&mut self, id: &StorageId, change: impl Fn(&mut Totals)) {
+        change(&mut self.totals);
+        if let Some(count) = &mut self.count
+            && usize::from(id.as_bytes()[0]) < count.parts
+        {
+            change(&mut count.totals);
+        }
     }
 }
 
@@ -217,7 +295,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.totals.lock().reserved -= self.charge;
+        self.budget.books.lock().totals.reserved -= self.charge;
     }
 }
 
@@ -247,6 +325,12 @@ mod tests {
 
     const KIB: u64 = 1024;
 
+    fn id(first: u8) -> StorageId {
+        let mut hash = [7; 32];
+        hash[0] = first;
+        StorageId::of_file(hash)
+    }
+
     #[test]
     fn charges_follow_the_place() {
         let rows = [
@@ -266,7 +350,7 @@ mod tests {
     #[test]
     fn the_limit_gives_way_to_the_database_but_only_so_far() {
         let budget = Budget::new(20_000);
-        budget.add(Place::Chunks, 100);
+        budget.add(&id(1), Place::Chunks, 100);
         let charged = budget.totals().charge;
         for (beyond, limit) in [(0, 19_000), (1, 18_999), (4_750, 14_250), (4_751, 14_250), (1 << 60, 14_250)]
         {
@@ -281,9 +365,9 @@ mod tests {
         for (in_chunks, database) in [(0, 120), (10, 120), (40, 200), (0, 0)] {
             let budget = Arc::new(Budget::new(capacity));
             let database = database * KIB;
-            (0..in_chunks).for_each(|_| budget.add(Place::Chunks, KIB));
+            (0..in_chunks).for_each(|_| budget.add(&id(1), Place::Chunks, KIB));
             while let Some(_room) = budget.reserve(charge(Place::File, 3 * KIB), budget.limit(database)) {
-                budget.add(Place::File, 3 * KIB);
+                budget.add(&id(1), Place::File, 3 * KIB);
             }
             let real = budget.totals().files + database;
             assert!((capacity / 2..=capacity * 19 / 20).contains(&real), "{in_chunks} {database} {real}");
@@ -306,8 +390,8 @@ mod tests {
     #[test]
     fn totals_return_to_nothing() {
         let budget = Budget::new(1_000);
-        budget.add(Place::File, 5_000);
-        budget.add(Place::Chunks, 100);
+        budget.add(&id(1), Place::File, 5_000);
+        budget.add(&id(2), Place::Chunks, 100);
         let expected = Totals {
             blobs: 2,
             payload: 5_100,
@@ -318,9 +402,53 @@ mod tests {
             file_payload: 5_000,
         };
         assert_eq!(budget.totals(), expected);
-        budget.subtract(Place::File, 5_000);
-        budget.subtract(Place::Chunks, 100);
+        budget.subtract(&id(1), Place::File, 5_000);
+        budget.subtract(&id(2), Place::Chunks, 100);
         assert_eq!(budget.totals(), Totals::default());
+    }
+
+    #[test]
+    fn what_changes_while_stock_is_taken_is_counted_once() {
+        let budget = Budget::new(1 << 40);
+        let (first, last) = (id(0), id(255));
+        // Recalled: one blob too few, and other lengths.
+        budget.begin_count(Totals { blobs: 1, payload: 1, charge: 1, ..Totals::default() });
+        let mut part = Totals::default();
+        part.add(Place::File, 1_000);
+        part.add(Place::Chunks, 10);
+        budget.count(part);
+        budget.subtract(&first, Place::Chunks, 10);
+        budget.add(&first, Place::File, 5_000);
+        budget.add(&last, Place::File, 70);
+        for _ in 1..255 {
+            budget.count(Totals::default());
+        }
+        budget.subtract(&last, Place::File, 70);
+        budget.add(&last, Place::Chunks, 30);
+        let mut part = Totals::default();
+        part.add(Place::Chunks, 30);
+        budget.count(part);
+        budget.add(&last, Place::File, 1);
+        budget.end_count();
+        let mut expected = Totals::default();
+        for (place, length) in
+            [(Place::File, 1_000), (Place::File, 5_000), (Place::Chunks, 30), (Place::File, 1)]
+        {
+            expected.add(place, length);
+        }
+        assert_eq!(budget.totals(), expected);
+    }
+
+    #[test]
+    fn totals_read_back_and_nothing_else_does() {
+        let totals = Totals::of_stored([1, 2, 3, 4, 5, 6], 0);
+        let bytes = totals.encode();
+        assert_eq!(Totals::decode(&bytes), Some(totals));
+        assert_eq!(Totals::decode(&Totals { reserved: 9, ..totals }.encode()), Some(totals));
+        let longer = [&bytes[..], &[0]].concat();
+        for bad in [&bytes[..48], &longer, &[], &[&[2], &bytes[1..]].concat()] {
+            assert_eq!(Totals::decode(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

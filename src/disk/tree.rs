@@ -36,6 +36,8 @@ pub enum TreeName {
     Generation,
     /// Feed → how far its changes were read.
     Change,
+    /// What is stored, added up.
+    Totals,
 }
 
 /// One tree; cheap to clone.
@@ -54,7 +56,7 @@ pub struct Entries(sled::Iter);
 // === impl TreeName ===
 
 impl TreeName {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Blob,
         Self::Chunk,
         Self::Recency,
@@ -64,6 +66,7 @@ impl TreeName {
         Self::Name,
         Self::Generation,
         Self::Change,
+        Self::Totals,
     ];
 
     /// Its name in the database.
@@ -78,6 +81,7 @@ impl TreeName {
             Self::Name => "name",
             Self::Generation => "generation",
             Self::Change => "change",
+            Self::Totals => "totals",
         }
     }
 }

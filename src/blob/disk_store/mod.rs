@@ -7,7 +7,7 @@
 //! | small and in use | hot tier as well | at once, without a copy |
 //!
 //! Where the pieces are: `vault` looks up, stores and removes; `draft` and `spool` write; `reader` reads;
-//! `room` evicts; `scan` takes stock at the start. What blobs *mean* is not known here, nor is their hash
+//! `room` evicts; `scan` takes stock after the start. What blobs *mean* is not known here, nor is their hash
 //! checked: the writer's caller does that before it commits.
 //!
 //! Blocking work runs on blocking threads. Only a hit in the hot tier is answered on the caller's.
@@ -63,20 +63,37 @@ pub struct DiskStore {
 // === impl DiskStore ===
 
 impl DiskStore {
-    /// Opens the store in `database`, whose directory holds the blob files too, and takes stock of it.
+    /// Opens the store in `database`, whose directory holds the blob files too. It can be used at once; its figures
+    /// are those of the last run until [`DiskStore::take_stock`] is over.
     pub async fn open(database: Database, settings: StoreSettings, clock: Clock) -> Result<Self, BlobError> {
         let open = move || {
             let vault = Vault::new(database, settings, clock);
-            vault.scan()?;
+            vault.recall_totals()?;
             Ok(Self { vault: Arc::new(vault) })
         };
-        blocking("take stock", open).await
+        blocking("open", open).await
     }
 
-    /// Writes down which blobs were used and evicts what is over the budget. To be called every few seconds;
-    /// one call does a bounded amount of work.
+    /// Counts what is stored and clears what a crash left behind. To be called once after [`DiskStore::open`], behind
+    /// whatever else is done with the store.
+    pub async fn take_stock(&self) -> Result<(), BlobError> {
+        for part in 0..=u8::MAX {
+            self.blocking("count blobs", move |vault| vault.count_part(part)).await?;
+        }
+        self.vault.budget.end_count();
+        let mut after = None;
+        loop {
+            let step = move |vault: &Arc<Vault>| vault.clear_orphans(after.as_ref());
+            after = self.blocking("clear orphans", step).await?;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Evicts what is over the budget, and writes down which blobs were used and what is stored. To be called every
+    /// few seconds; one call does a bounded amount of work.
     pub async fn maintain(&self) -> Result<(), BlobError> {
-        self.blocking("write last uses", |vault| vault.write_touches()).await?;
         let limit = self.blocking("measure", |vault| Ok(vault.limit()?)).await?;
         for _ in 0..STEPS {
             let step = move |vault: &Arc<Vault>| vault.evict_step(0, limit);
@@ -85,12 +102,12 @@ impl DiskStore {
                 break;
             }
         }
-        Ok(())
+        self.write_down().await
     }
 
     /// Writes everything down that the next start wants to know. The store stays usable.
     pub async fn close(&self) -> Result<(), BlobError> {
-        self.blocking("write last uses", |vault| vault.write_touches()).await?;
+        self.write_down().await?;
         self.flush().await
     }
 
@@ -146,6 +163,11 @@ impl DiskStore {
             read.collect()
         })
         .await
+    }
+
+    async fn write_down(&self) -> Result<(), BlobError> {
+        let write = |vault: &Arc<Vault>| vault.write_touches().and_then(|()| vault.write_totals());
+        self.blocking("write last uses", write).await
     }
 
     fn opened(&self, id: StorageId, found: Found) -> Blob {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::{BlobError, EvictionReason, chunks::Run, vault::Vault};
 use crate::{
-    blob::eviction::{Reservation, parse_created, parse_recency_key, recency_key},
+    blob::{
+        eviction::{Reservation, parse_created, parse_recency_key, recency_key},
+        record::Record,
+    },
     disk::DiskError,
     ident::StorageId,
 };
@@ -97,18 +100,24 @@ impl Vault {
     fn evict(&self, used: u64, run: Run, reason: EvictionReason) -> Result<(), BlobError> {
         let id = &run.id;
         let _stripe = self.stripe(id);
-        match self.find_held(id)? {
-            Some(record) if record.used == used => {
-                self.remove_held(id, &record)?;
-                self.counters.evicted(record.place.tier(), reason, record.stat.length);
-                self.departed.left(id, self.now());
-                return Ok(());
-            }
+        if let Some(record) = self.clear_stale(used, run)? {
+            self.remove_held(id, &record)?;
+            self.counters.evicted(record.place.tier(), reason, record.stat.length);
+            self.departed.left(id, self.now());
+        }
+        Ok(())
+    }
+
+    /// The blob that an entry of the eviction order stands for. If there is none, removes the entry and what takes
+    /// space in its name. For a caller who holds the stripe.
+    pub(super) fn clear_stale(&self, used: u64, run: Run) -> Result<Option<Record>, BlobError> {
+        match self.find_held(&run.id)? {
+            Some(record) if record.used == used => return Ok(Some(record)),
             None if self.clear_held(run)? => self.counters.orphan(),
             _ => {}
         }
-        self.recency.remove(&recency_key(used, id))?;
-        Ok(())
+        self.recency.remove(&recency_key(used, &run.id))?;
+        Ok(None)
     }
 
     fn touch(&self, id: &StorageId, now: u64) -> Result<(), BlobError> {

@@ -55,6 +55,12 @@ impl Place {
     }
 
     async fn open(&self) -> DiskStore {
+        let store = self.open_uncounted().await;
+        store.take_stock().await.unwrap();
+        store
+    }
+
+    async fn open_uncounted(&self) -> DiskStore {
         let settings = DatabaseSettings {
             page_cache: self.settings.page_cache,
             free_reserve: self.settings.free_reserve,
@@ -217,6 +223,55 @@ async fn a_restart_keeps_blobs_and_figures() {
         page.iter().map(|(id, stat)| (*id, stat.length)).collect::<Vec<_>>(),
         [(id_of(2), LARGE as u64)]
     );
+}
+
+#[tokio::test]
+async fn a_store_serves_before_its_stock_is_taken() {
+    let place = Place::new(256 * MIB);
+    let store = place.open().await;
+    for name in 1..=4 {
+        place.store(&store, name, &pattern(LARGE)).await;
+    }
+    store.maintain().await.unwrap();
+    let before = store.vault.budget.totals();
+    drop(store);
+
+    let store = place.open_uncounted().await;
+    assert_eq!(store.vault.budget.totals(), before, "those written down last");
+    assert_eq!(read(&store, 1).await.unwrap(), pattern(LARGE));
+    // Parts 0 to 2 are counted; what changes then is on both sides of the border.
+    (0..=2).for_each(|part| store.vault.count_part(part).unwrap());
+    for name in [0, 5] {
+        place.store(&store, name, &pattern(SMALL)).await;
+    }
+    for name in [2, 4] {
+        assert!(store.remove(&id_of(name)).await.unwrap());
+    }
+    (3..=255).for_each(|part| store.vault.count_part(part).unwrap());
+    let recalled = store.vault.budget.totals();
+    store.vault.budget.end_count();
+    assert_eq!(store.vault.budget.totals(), recalled);
+    assert_eq!((recalled.blobs, recalled.payload), (4, 2 * (LARGE + SMALL) as u64));
+    assert_eq!(names(&store).await, [0, 1, 3, 5]);
+}
+
+#[tokio::test]
+async fn a_store_that_was_killed_is_counted_behind_the_requests() {
+    let place = Place::new(256 * MIB);
+    let store = place.open().await;
+    for name in 1..=4 {
+        place.store(&store, name, &pattern(LARGE)).await;
+    }
+    let before = store.vault.budget.totals();
+    drop(store);
+
+    let store = place.open_uncounted().await;
+    assert_eq!(store.usage().blobs, 0, "nothing was written down");
+    // More is taken away than is known of.
+    assert!(store.remove(&id_of(1)).await.unwrap());
+    place.store(&store, 1, &pattern(LARGE)).await;
+    store.take_stock().await.unwrap();
+    assert_eq!(store.vault.budget.totals(), before);
 }
 
 #[tokio::test]

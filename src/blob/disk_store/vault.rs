@@ -43,6 +43,8 @@ pub(super) struct Vault {
     pub(super) database: Database,
     pub(super) records: Tree,
     pub(super) recency: Tree,
+    /// The totals of what is stored, for the next start.
+    pub(super) totals: Tree,
     pub(super) chunks: Chunks,
     pub(super) hot: HotTier,
     pub(super) budget: Arc<Budget>,
@@ -78,6 +80,7 @@ impl Vault {
         Self {
             records: database.tree(TreeName::Blob),
             recency: database.tree(TreeName::Recency),
+            totals: database.tree(TreeName::Totals),
             chunks: Chunks::new(database.tree(TreeName::Chunk)),
             hot: HotTier::new(settings.hot_capacity, settings.hot_largest),
             budget: Arc::new(Budget::new(settings.capacity)),
@@ -98,7 +101,12 @@ impl Vault {
     }
 
     pub(super) fn stripe(&self, id: &StorageId) -> MutexGuard<'_, ()> {
-        self.stripes[usize::from(id.as_bytes()[0]) % STRIPES].lock()
+        self.stripe_of(id.as_bytes()[0])
+    }
+
+    /// The stripe of all ids that begin with `part`.
+    pub(super) fn stripe_of(&self, part: u8) -> MutexGuard<'_, ()> {
+        self.stripes[usize::from(part) % STRIPES].lock()
     }
 
     /// The record of a blob. An unreadable one is removed and counts as none.
@@ -187,7 +195,7 @@ impl Vault {
     pub(super) fn remove_held(&self, id: &StorageId, record: &Record) -> Result<(), BlobError> {
         self.records.remove(id.as_bytes())?;
         self.hot.remove(id);
-        self.budget.subtract(record.place, record.stat.length);
+        self.budget.subtract(id, record.place, record.stat.length);
         match record.place {
             Place::Chunks => self.chunks.remove(run(id, record), record.stat.length)?,
             Place::File => self.remove_file(id).map(drop)?,
@@ -204,7 +212,7 @@ impl Vault {
     }
 
     /// Removes a blob whose record can't be read. Its chunks are found by its entry in the eviction order when
-    /// its turn comes, and the sum of the charges is right again after a restart.
+    /// its turn comes, and the sum of the charges is right again when stock is taken the next time.
     pub(super) fn clear_unreadable(&self, id: &StorageId) -> Result<(), BlobError> {
         self.records.remove(id.as_bytes())?;
         self.hot.remove(id);
@@ -296,7 +304,7 @@ impl Vault {
             let _ = cleared.and_then(|_| Ok(self.recency.remove(&key)?));
             return Err(error);
         }
-        self.budget.add(record.place, record.stat.length);
+        self.budget.add(&id, record.place, record.stat.length);
         if self.departed.came_back(&id, record.created) {
             self.counters.returned(record.stat.length);
         }
@@ -308,7 +316,7 @@ impl Vault {
         Ok(())
     }
 
-    fn remove_file(&self, id: &StorageId) -> Result<bool, BlobError> {
+    pub(super) fn remove_file(&self, id: &StorageId) -> Result<bool, BlobError> {
         match fs::remove_file(self.database.directory().blob(id)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
