@@ -26,6 +26,7 @@
 //! | 2 | [`throttle`] | permits towards the service |
 //! | 2 | [`blob`] | immutable bytes by storage id; fills that many follow |
 //! | 2 | [`document`] | URL rewriting, abbreviated packument, representations |
+//! | 2 | [`lockfile`] | lockfiles of npm, pnpm, Yarn, Bun and NuGet, and what a build asks for by them |
 //! | 3 | [`upstream`] | the service: connections, redirects, what its answers mean |
 //! | 3 | [`cache`] | documents in memory and on disk, package → blob, feeds' identities, generations, coalescing |
 //! | 4 | [`access`] | verdicts: whom the service lets read what |
@@ -57,6 +58,7 @@ pub mod disk;
 pub mod document;
 pub mod handler;
 pub mod ident;
+pub mod lockfile;
 pub mod proxy;
 pub mod redact;
 pub mod route;

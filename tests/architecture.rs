@@ -13,7 +13,7 @@ use std::{
 const LAYERS: [&[&str]; 10] = [
     &["ident", "clock", "redact"],
     &["config", "route", "disk"],
-    &["throttle", "blob", "document"],
+    &["throttle", "blob", "document", "lockfile"],
     &["upstream", "cache"],
     &["access"],
     &["handler"],
