@@ -1,7 +1,7 @@
 //! What do a service with limits, and one with bad days, look like from behind the gate?
 //!
 //! `cargo bench --bench throttle` prints the tables; `cargo bench --bench throttle -- burst` one of `burst`, `install`,
-//! `fairness`, `blocked`, `flapping`. The loads are those of `tests/shows`, which the tests run in small. Beside the
+//! `fairness`, `blocked`, `outage`, `flapping`. The loads are those of `tests/shows`, which the tests run in small. Beside the
 //! gate stand nginx with `proxy_cache` (`peers/nginx-throttle.conf`), if it is installed, and no gate at all. Real
 //! clocks, and everything in one process but nginx and the clients: about eight minutes.
 //!
@@ -36,6 +36,8 @@ const HUGE: usize = 5_000;
 /// When the small installs begin, in seconds. The first one runs into the first Retry-After.
 const SMALL_BEGIN: [u64; 8] = [1, 6, 10, 20, 30, 45, 60, 75];
 const BLOCK: Duration = Duration::from_secs(10);
+const LOCKED: usize = 320;
+const ROUNDS: usize = 3;
 const FLAP: Duration = Duration::from_secs(5);
 const FLAPS: u32 = 24;
 
@@ -54,6 +56,9 @@ async fn main() -> io::Result<()> {
     }
     if is_wanted("blocked") {
         blocked().await?;
+    }
+    if is_wanted("outage") {
+        outage().await?;
     }
     if is_wanted("flapping") {
         flapping().await?;
@@ -116,6 +121,29 @@ async fn blocked() -> io::Result<()> {
         "requests meanwhile: {}; asked again {:.1?} after the end",
         blocked.meanwhile, blocked.recovery
     ))
+}
+
+async fn outage() -> io::Result<()> {
+    let seen = shows::outage(LOCKED, ROUNDS).await;
+    let [healthy, refusing, hanging] = seen.medians();
+    say(&format!(
+        "\nnpm ci of {} packages, fresh clients, documents and verdicts too old, first-byte timeout {:?}\n",
+        seen.packages,
+        shows::FIRST_BYTE
+    ))?;
+    say(&format!(
+        "| healthy s | refusing s, ÷ healthy | silent s, ÷ healthy | cold, refusing s | cold, silent s |\n|---|---|---|---|---|\n\
+         | {healthy:.2} | {refusing:.2}, {:.2} | {hanging:.2}, {:.2} | {:.1} | {:.1} |",
+        refusing / healthy,
+        hanging / healthy,
+        seen.cold[0].seconds,
+        seen.cold[1].seconds
+    ))?;
+    for cold in &seen.cold {
+        let why = cold.stderr.lines().find(|line| line.contains("error")).unwrap_or("NO FAILURE");
+        say(&format!("cold: {why}"))?;
+    }
+    Ok(())
 }
 
 async fn flapping() -> io::Result<()> {

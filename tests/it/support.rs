@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use feedgate::{app::Gate, config::Config};
+use feedgate::{app::Gate, clock::Clock, config::Config};
 use feedgate_simulator::{
     Feed, NpmPackage, NpmVersion, NugetPackage, NugetVersion, Organisation, Scope, Simulator, Token,
     client::{self, Response},
@@ -33,6 +33,7 @@ pub struct Scene {
     /// The gate; taken out for a restart.
     gate: Option<Gate>,
     extra: String,
+    clock: Clock,
     folder: tempfile::TempDir,
 }
 
@@ -46,8 +47,13 @@ impl Scene {
 
     /// A given service, and more lines of configuration.
     pub fn with(simulator: Simulator, extra: &str) -> Self {
-        let mut scene =
-            Self { simulator, gate: None, extra: extra.to_owned(), folder: tempfile::tempdir().unwrap() };
+        Self::at(simulator, extra, Clock::system())
+    }
+
+    /// The same, with the gate's time of day.
+    pub fn at(simulator: Simulator, extra: &str, clock: Clock) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut scene = Self { simulator, gate: None, extra: extra.to_owned(), clock, folder };
         scene.start();
         scene
     }
@@ -68,7 +74,7 @@ impl Scene {
     fn start(&mut self) {
         let text = config(&self.simulator, &self.folder.path().join("store"), &self.extra);
         let config = Config::parse(&text, &BTreeMap::new()).unwrap().config;
-        self.gate = Some(Gate::start(config).unwrap());
+        self.gate = Some(Gate::start_at(config, self.clock.clone()).unwrap());
     }
 
     /// The running gate.

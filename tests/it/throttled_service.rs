@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::shows::{self, Front};
+use crate::shows::{self, FIRST_BYTE, Front};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -51,6 +51,22 @@ async fn no_client_fails_while_the_service_blocks_the_address() {
         blocked.strain
     );
     assert!(blocked.meanwhile <= 12 && blocked.recovery <= 5 * SECOND, "{:?}", blocked.strain);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warm_install_takes_no_longer_while_the_service_is_down_and_a_cold_one_fails_at_once() {
+    let seen = shows::outage(80, 1).await;
+    let [healthy, refusing, hanging] = seen.medians();
+    eprintln!("healthy {healthy:.1} s, refusing {refusing:.1} s, hanging {hanging:.1} s");
+    assert_eq!(seen.packages, 80);
+    // A second for what else the machine does in so short a time; while it hangs, one wait of `outage.patience`.
+    assert!(refusing <= 1.2 * healthy + 1.0 && hanging <= 1.2 * healthy + 4.0, "{seen:?}");
+    for cold in &seen.cold {
+        eprintln!("cold: failed after {:.1} s", cold.seconds);
+        assert!(!cold.success && cold.output().contains("the package service is down"), "{cold:?}");
+    }
+    assert!(seen.cold[0].seconds < 10.0, "{:?}", seen.cold[0]);
+    assert!(seen.cold[1].seconds < 10.0 + FIRST_BYTE.as_secs_f64(), "{:?}", seen.cold[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

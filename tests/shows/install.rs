@@ -42,9 +42,9 @@ pub struct Install {
     pub outcome: Outcome,
 }
 
-struct Content {
-    manifest: String,
-    feed: Feed,
+pub(super) struct Content {
+    pub(super) manifest: String,
+    pub(super) feed: Feed,
 }
 
 /// Installs real packages if they were fetched and no number of made-up ones is asked for. `None` if the front is
@@ -77,14 +77,14 @@ pub async fn install(front: Front, made_up: Option<usize>) -> Option<Install> {
     Some(Install::new(outcome, &Strain::of(&requests), count(&project.installed())))
 }
 
-async fn npm(base: &str, project: &Project) -> Outcome {
+pub(super) async fn npm(base: &str, project: &Project) -> Outcome {
     let npm = Npm::find().expect("npm is on the path");
     let url = format!("{base}/{}/", crate::support::NPM);
     npm.install(project, &Registry::with_token(url, "any", PAT)).await.unwrap()
 }
 
 /// The project with a lockfile from which the addresses are gone, as those that teams share between registries are.
-async fn locked(organisation: Organisation, manifest: &str) -> Project {
+pub(super) async fn locked(organisation: Organisation, manifest: &str) -> Project {
     let simulator = Simulator::builder().organisation(organisation).start().await.unwrap();
     let project = Project::npm(manifest).unwrap();
     let outcome = npm(&simulator.pkgs_url(), &project).await;
@@ -112,7 +112,7 @@ fn real() -> Option<Content> {
 }
 
 /// A tree of small packages.
-fn invent(packages: usize) -> Content {
+pub(super) fn invent(packages: usize) -> Content {
     let feed = (0..packages).fold(Feed::new("main"), |feed, number| {
         let next = (number * FAN + 1..=number * FAN + FAN).filter(|next| *next < packages);
         let version = next.fold(NpmVersion::new().size(3_000), |version, next| {
@@ -128,7 +128,7 @@ fn manifest(dependencies: &Map<String, Value>) -> String {
 }
 
 /// Packages that npm says it has put there.
-fn count(installed: &Path) -> usize {
+pub(super) fn count(installed: &Path) -> usize {
     let lock = std::fs::read_to_string(installed.join(".package-lock.json")).unwrap_or_default();
     let lock: Value = serde_json::from_str(&lock).unwrap_or_default();
     lock["packages"].as_object().map_or(0, Map::len)

@@ -8,6 +8,7 @@ mod flapping;
 mod install;
 mod load;
 mod nginx;
+mod outage;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub use self::{
     install::install,
     load::{Pulled, pull},
     nginx::Nginx,
+    outage::{FIRST_BYTE, outage},
 };
 
 use crate::support::{PAT, readers};
