@@ -6,6 +6,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 #[derive(Clone)]
 pub struct HandlerMetrics {
     integrity: IntCounterVec,
+    failed: IntCounterVec,
     leaked: IntCounter,
     unstored: IntCounter,
 }
@@ -22,6 +23,10 @@ impl HandlerMetrics {
             ),
             &["stage"],
         )?;
+        let failed = IntCounterVec::new(
+            Opts::new("feedgate_failed_downloads_total", "Downloads that came to no end, by reason"),
+            &["reason"],
+        )?;
         let leaked = IntCounter::new(
             "feedgate_leaked_urls_total",
             "URLs of the service left in documents for clients",
@@ -31,17 +36,26 @@ impl HandlerMetrics {
             "Downloads that were served but could not be stored",
         )?;
         registry.register(Box::new(integrity.clone()))?;
+        registry.register(Box::new(failed.clone()))?;
         registry.register(Box::new(leaked.clone()))?;
         registry.register(Box::new(unstored.clone()))?;
-        for stage in ["document", "length", "storage_id", "sha1", "sha512", "upstream", "listing"] {
+        for stage in ["document", "length", "storage_id", "sha1", "sha512", "listing"] {
             integrity.with_label_values(&[stage]).inc_by(0);
         }
-        Ok(Self { integrity, leaked, unstored })
+        for reason in ["upstream", "abandoned", "unwanted", "store"] {
+            failed.with_label_values(&[reason]).inc_by(0);
+        }
+        Ok(Self { integrity, failed, leaked, unstored })
     }
 
     /// An answer failed a check.
     pub fn integrity(&self, stage: &'static str) {
         self.integrity.with_label_values(&[stage]).inc();
+    }
+
+    /// A download failed, whose bytes were not found wrong.
+    pub fn failed(&self, reason: &'static str) {
+        self.failed.with_label_values(&[reason]).inc();
     }
 
     /// URLs of the service were left in a document.

@@ -327,7 +327,10 @@ impl Handler {
                 tracing::warn!(key, "package served but not stored");
             }
             Err(error) => {
-                self.parts.metrics.integrity(error.as_str());
+                match &error {
+                    FillError::Mismatch(mismatch) => self.parts.metrics.integrity(mismatch.as_str()),
+                    error => self.parts.metrics.failed(error.as_str()),
+                }
                 tracing::warn!(%error, key, "download failed; nothing was stored");
             }
         }

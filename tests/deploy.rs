@@ -1,0 +1,226 @@
+//! What lies in `deploy/` and `config/` fits the program: names of metrics, alerts and their runbook, dashboards,
+//! examples. Reads files only; `tests/it/metrics.rs` holds the README's table to what `/metrics` tells.
+
+#![allow(clippy::unwrap_used, reason = "a file that is not there or cannot be read fails its test")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+const ALERTS: &str = "deploy/prometheus/rules/alerts.yml";
+const RECORDING: &str = "deploy/prometheus/rules/recording.yml";
+const RULE_TESTS: &str = "deploy/prometheus/tests/alerts.yml";
+const RUNBOOK: &str = "deploy/runbook.md";
+const DASHBOARDS: &str = "deploy/grafana/dashboards";
+
+/// Files below `folder` whose name ends so, in order.
+fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.to_str().unwrap().ends_with(ending) {
+                found.push(entry);
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "no {ending} below {folder}");
+    found
+}
+
+fn yaml(path: impl AsRef<Path>) -> Value {
+    let path = path.as_ref();
+    let text = fs::read_to_string(path).unwrap();
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn dashboards() -> Vec<(PathBuf, Value)> {
+    let read = |path: PathBuf| {
+        let dashboard = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        (path, dashboard)
+    };
+    files(DASHBOARDS, ".json").into_iter().map(read).collect()
+}
+
+/// The rules of a file.
+fn rules(path: &str) -> Vec<Value> {
+    let groups = yaml(path)["groups"].as_array().unwrap().clone();
+    groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_else(|| panic!("`{key}` is missing in {value}"))
+}
+
+/// All strings under the key `expr`, however deep.
+fn expressions(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                match field.as_str() {
+                    Some(text) if key == "expr" => found.push(text.to_owned()),
+                    _ => expressions(field, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| expressions(item, found)),
+        _ => {}
+    }
+}
+
+/// The metrics of this project that an expression names: no label has such a name.
+fn metrics_in(expression: &str) -> impl Iterator<Item = &str> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let words = expression.split(move |c| !word(c));
+    words.filter(|word| {
+        word.starts_with("feedgate_") || word.starts_with("process_") || word.contains(":feedgate_")
+    })
+}
+
+/// The metrics that the README's table names, with the series that a histogram makes.
+fn documented() -> BTreeSet<String> {
+    let readme = fs::read_to_string("README.md").unwrap();
+    let rows =
+        readme.lines().filter(|line| line.starts_with("| `feedgate_") || line.starts_with("| `process_"));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let names: Vec<_> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let series = names.iter().flat_map(|name| {
+        let parts =
+            if name.ends_with("_duration_seconds") { &["", "_bucket", "_sum", "_count"][..] } else { &[""] };
+        parts.iter().map(move |part| format!("{name}{part}"))
+    });
+    series.collect()
+}
+
+fn recorded() -> BTreeSet<String> {
+    rules(RECORDING).iter().map(|rule| text(rule, "record").to_owned()).collect()
+}
+
+#[test]
+fn rules_and_dashboards_name_metrics_that_there_are() {
+    let known: BTreeSet<_> = documented().union(&recorded()).cloned().collect();
+    let mut used = BTreeMap::new();
+    for (path, value) in
+        [ALERTS, RECORDING].map(|path| (PathBuf::from(path), yaml(path))).into_iter().chain(dashboards())
+    {
+        let mut found = Vec::new();
+        expressions(&value, &mut found);
+        assert!(found.len() > 10, "{}: {} expressions", path.display(), found.len());
+        for expression in &found {
+            let metrics: Vec<_> = metrics_in(expression).map(ToOwned::to_owned).collect();
+            let others = ["up{", "ALERTS{", "vector("].iter().any(|other| expression.contains(other));
+            assert!(!metrics.is_empty() || others, "{}: no metric in {expression}", path.display());
+            used.extend(metrics.into_iter().map(|metric| (metric, path.clone())));
+        }
+    }
+    let unknown: Vec<_> = used.iter().filter(|(metric, _)| !known.contains(*metric)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let idle: Vec<_> = recorded().into_iter().filter(|name| !used.contains_key(name)).collect();
+    assert!(idle.is_empty(), "recorded and not used: {idle:?}");
+}
+
+#[test]
+fn every_alert_has_its_section_in_the_runbook_and_its_tests() {
+    let runbook = fs::read_to_string(RUNBOOK).unwrap();
+    let sections: BTreeMap<_, _> = runbook
+        .split("\n### ")
+        .skip(1)
+        .map(|section| section.split_once('\n').unwrap())
+        .map(|(title, body)| (title, body.split("\n## ").next().unwrap()))
+        .collect();
+    let tests = yaml(RULE_TESTS);
+    let alerts = rules(ALERTS);
+    let named: BTreeSet<_> = alerts.iter().map(|alert| text(alert, "alert")).collect();
+    assert_eq!(sections.keys().copied().collect::<BTreeSet<_>>(), named);
+    for alert in &alerts {
+        let name = text(alert, "alert");
+        let anchor = format!("{RUNBOOK}#{}", name.to_lowercase());
+        assert_eq!(text(&alert["annotations"], "runbook"), anchor);
+        assert!(text(&alert["annotations"], "summary").contains("{{"), "{name}: whose?");
+        assert!(["critical", "warning", "info"].contains(&text(&alert["labels"], "severity")), "{name}");
+        for part in ["**Meaning.** ", "\n**First look.** ", "\n**Remedy.** "] {
+            assert!(sections[name].contains(part), "{name} has no {part}");
+        }
+        let cases = tests["tests"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|test| test["alert_rule_test"].as_array().unwrap());
+        let cases: Vec<_> = cases.filter(|case| text(case, "alertname") == name).collect();
+        let fires = |case: &&&Value| !case["exp_alerts"].as_array().unwrap().is_empty();
+        assert!(
+            cases.iter().any(|case| fires(&case)) && !cases.iter().all(|case| fires(&case)),
+            "{name}: {cases:?}"
+        );
+    }
+}
+
+#[test]
+fn the_runbook_and_the_examples_name_keys_and_metrics_that_there_are() {
+    let runbook = fs::read_to_string(RUNBOOK).unwrap();
+    let known: BTreeSet<_> = documented().union(&recorded()).cloned().collect();
+    let unknown: Vec<_> = metrics_in(&runbook).filter(|metric| !known.contains(*metric)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let defaults: toml::Table = toml::from_str(&fs::read_to_string("config/feedgate.toml").unwrap()).unwrap();
+    let quoted = runbook.split('`').skip(1).step_by(2).filter_map(|quoted| quoted.split_once('.'));
+    let keys: Vec<_> = quoted.filter(|(section, _)| defaults.contains_key(*section)).collect();
+    assert!(keys.len() > 10, "{keys:?}");
+    for (section, key) in keys {
+        assert!(defaults[section].get(key).is_some(), "the runbook names {section}.{key}");
+    }
+}
+
+#[test]
+fn dashboards_are_sound() {
+    let mut uids = BTreeSet::new();
+    for (path, dashboard) in dashboards() {
+        let name = path.display();
+        assert!(uids.insert(text(&dashboard, "uid").to_owned()), "{name}: uid");
+        let variables = dashboard["templating"]["list"].as_array().unwrap();
+        assert!(
+            variables.iter().any(|it| text(it, "name") == "datasource" && text(it, "type") == "datasource")
+        );
+        let panels = dashboard["panels"].as_array().unwrap();
+        let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+        assert_eq!(ids.len(), panels.len(), "{name}: ids");
+        for panel in panels.iter().filter(|panel| text(panel, "type") != "row") {
+            let title = text(panel, "title");
+            assert!(!text(&panel["fieldConfig"]["defaults"], "unit").is_empty(), "{name}: {title}");
+            assert_eq!(text(&panel["datasource"], "uid"), "${datasource}", "{name}: {title}");
+            let targets = panel["targets"].as_array().unwrap();
+            assert!(!targets.is_empty(), "{name}: {title}");
+            for target in targets {
+                assert_eq!(text(&target["datasource"], "uid"), "${datasource}", "{name}: {title}");
+                assert!(text(target, "expr").contains("$instance"), "{name}: {title} shows other gates");
+            }
+            let place = |side: &str| panel["gridPos"][side].as_u64().unwrap();
+            assert!(place("x") + place("w") <= 24, "{name}: {title}");
+        }
+    }
+}
+
+#[test]
+fn every_example_of_a_configuration_is_valid() {
+    for path in files("config", ".toml") {
+        let checked = Command::new(env!("CARGO_BIN_EXE_feedgate"))
+            .args(["check", "--config"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(checked.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&checked.stderr));
+    }
+}
+
+#[test]
+fn metrics_are_found_in_expressions() {
+    let expression = "sum by (job) (rate(feedgate_a_total{kind=~\"x|y\"}[5m])) / a:feedgate_b:rate5m > up";
+    assert_eq!(metrics_in(expression).collect::<Vec<_>>(), ["feedgate_a_total", "a:feedgate_b:rate5m"]);
+}
