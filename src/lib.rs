@@ -25,6 +25,7 @@
 //! | 1 | [`disk`] | the sled database and the store's directory |
 //! | 2 | [`throttle`] | permits towards the service |
 //! | 2 | [`blob`] | immutable bytes by storage id; fills that many follow |
+//! | 2 | [`listener`] | clients' connections: accepted, limited, cut into requests |
 //! | 2 | [`document`] | URL rewriting, abbreviated packument, representations |
 //! | 2 | [`lockfile`] | lockfiles of npm, pnpm, Yarn, Bun and NuGet, and what a build asks for by them |
 //! | 3 | [`upstream`] | the service: connections, redirects, what its answers mean |
@@ -58,6 +59,7 @@ pub mod disk;
 pub mod document;
 pub mod handler;
 pub mod ident;
+pub mod listener;
 pub mod lockfile;
 pub mod proxy;
 pub mod redact;

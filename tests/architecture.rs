@@ -13,7 +13,7 @@ use std::{
 const LAYERS: [&[&str]; 10] = [
     &["ident", "clock", "redact"],
     &["config", "route", "disk"],
-    &["throttle", "blob", "document", "lockfile"],
+    &["throttle", "blob", "document", "lockfile", "listener"],
     &["upstream", "cache"],
     &["access"],
     &["handler"],
@@ -24,7 +24,7 @@ const LAYERS: [&[&str]; 10] = [
 ];
 /// What only some files, by the beginning of their path, may name.
 const RESERVED: [(&str, &[&str]); 4] = [
-    ("pingora", &["src/proxy/", "src/admin/", "src/app/", "src/upstream/"]),
+    ("pingora", &["src/proxy/", "src/admin/", "src/app/", "src/listener/", "src/upstream/"]),
     (
         "moka::",
         &[

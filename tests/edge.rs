@@ -3,6 +3,8 @@
 
 #[path = "edge/forward.rs"]
 mod forward;
+#[path = "edge/hostile.rs"]
+mod hostile;
 mod support;
 
 use std::{
@@ -464,7 +466,7 @@ async fn ranges_conditions_and_heads_follow_the_standard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_but_valid_requests_are_understood_and_ambiguous_ones_refused() {
+async fn odd_but_valid_requests_are_understood() {
     let scene = Scene::new(|_| json(DOCUMENT)).await;
     let rows = [
         (format!("GET http://gate.test{PACKUMENT} HTTP/1.1\r\nHost: gate.test\r\n{A}\r\n"), 200, ""),
@@ -472,20 +474,9 @@ async fn odd_but_valid_requests_are_understood_and_ambiguous_ones_refused() {
         (format!("GET {PACKUMENT} HTTP/1.1\r\n{A}\r\n"), 400, "host"),
         (format!("GET {PACKUMENT} HTTP/1.1\r\nHost:\r\n{A}\r\n"), 400, "host"),
         (format!("GET {PACKUMENT} HTTP/1.1\r\nHost: g%61te\r\n{A}\r\n"), 400, "host"),
-        (format!("GET {PACKUMENT} HTTP/1.1\r\nHost: a\r\nHost: b\r\n{A}\r\n"), 400, ""),
-        (
-            format!(
-                "GET {PACKUMENT} HTTP/1.1\r\nHost: g\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n{A}\r\n"
-            ),
-            200,
-            "",
-        ),
         ("GET /contoso/%2e%2e/x HTTP/1.1\r\nHost: g\r\n\r\n".to_owned(), 400, "path_escape"),
         ("GET / HTTP/1.1\r\nHost: g\r\n\r\n".to_owned(), 404, "no_organisation"),
         ("OPTIONS * HTTP/1.1\r\nHost: g\r\n\r\n".to_owned(), 404, "no_organisation"),
-        ("TRACE /contoso/x HTTP/1.1\r\nHost: g\r\n\r\n".to_owned(), 405, "framing"),
-        ("CONNECT g:1 HTTP/1.1\r\nHost: g\r\n\r\n".to_owned(), 405, ""),
-        ("nonsense\r\n\r\n".to_owned(), 400, ""),
     ];
     for (request, status, code) in rows {
         let reply = ask(scene.gate.address(), &request).await;

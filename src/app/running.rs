@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, task::JoinSet, time::interval};
 
 use super::{
     assembly::{Shared, handler, open_store},
-    listening::{AdminSockets, Listening, bind, serve, serve_socket, server_conf},
+    listening::{AdminSockets, Listening, bind, serve, serve_socket, server_conf, take_clients},
 };
 use crate::{
     access::CallerKey,
@@ -22,6 +22,7 @@ use crate::{
     config::{Config, Credential},
     disk::Database,
     handler::Handler,
+    listener::{Door, Room, RoomMetrics},
     proxy::{Edge, EdgeMetrics, Forwarder, Intake},
     route::Collections,
     throttle::{Limits, Throttle},
@@ -99,7 +100,9 @@ impl Running {
         let (figures, ready) = (Arc::new(figures), readiness.clone());
         let admin =
             Admin { registry: registry.clone(), figures, readiness: ready, modes, jobs: jobs.clone() };
-        let gate = serve(crate::proxy::service(edge, &conf), listener)?;
+        let limits = Arc::new(config.limits.clone());
+        let room = Room::new(&limits, RoomMetrics::new(&registry)?);
+        let gate = take_clients(crate::proxy::app(edge, &conf), listener, Door { limits, room })?;
         let admin = serve_admin(&admin, config.admin.token, admin_sockets)?;
         let drain_timeout = config.listen.drain_timeout;
         let started = Started { address, admin_address, registry };

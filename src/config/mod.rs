@@ -9,6 +9,7 @@ pub mod audit;
 pub mod changes;
 mod credential;
 mod keys;
+mod limits;
 pub mod outage;
 pub mod retry;
 mod sections;
@@ -33,6 +34,7 @@ pub use self::{
     changes::Changes,
     credential::Credential,
     keys::{Problem, Setting},
+    limits::ClientLimits,
     outage::{FeedMode, Mode, Outage},
     retry::Retry,
     sections::{Access, Freshness, Listen, Log, LogFormat, LogLevel, Metadata, PublicUrl},
@@ -51,6 +53,8 @@ const ENVIRONMENT_PREFIX: &str = "FEEDGATE_";
 pub struct Config {
     /// `[listen]`.
     pub listen: Listen,
+    /// `[limits]`.
+    pub limits: ClientLimits,
     /// `[admin]`.
     pub admin: Admin,
     /// `[upstream]`.
@@ -140,6 +144,7 @@ impl Config {
     fn read(root: &mut Table, findings: &mut Findings, environment: &BTreeMap<String, String>) -> Self {
         Self {
             listen: Listen::read(Keys::take(root, "listen", findings)),
+            limits: ClientLimits::read(Keys::take(root, "limits", findings)),
             admin: Admin::read(Keys::take(root, "admin", findings), environment),
             upstream: Upstream {
                 servers: Server::read_all(root, findings),

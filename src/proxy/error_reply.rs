@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::framing::{self, FramingError};
 use crate::{
     handler::{CacheStatus, HandlerError, Reply, ReplyBody},
+    listener::FramingError,
     route::RouteError,
     upstream::Refusal,
 };
@@ -54,8 +54,7 @@ pub fn of_route(error: &RouteError, id: &str) -> ErrorReply {
 /// The answer to a request whose framing is refused; the connection must not be used again.
 pub fn of_framing(error: FramingError, id: &str) -> ErrorReply {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST);
-    let code = if error == framing::TOO_LARGE { "too_large" } else { "framing" };
-    let mut answer = problem(status, code, error.rule, id);
+    let mut answer = problem(status, error.code, error.rule, id);
     if status == StatusCode::METHOD_NOT_ALLOWED {
         answer
             .reply

@@ -15,12 +15,12 @@ use pingora::{
 use super::{
     context::{Forwarding, RequestContext},
     error_reply::{self, ErrorReply},
-    framing::TOO_LARGE,
     passage::{Collected, Plan, Unchanged},
 };
 use crate::{
     clock::Clock,
     handler::{CacheStatus, Forward, HandlerError},
+    listener::{Facts, TOO_LARGE},
     throttle::{Ask, Signal, Throttle},
     upstream::{Dialer, Refusal},
 };
@@ -202,7 +202,10 @@ pub fn interim(response: &mut ResponseHeader) {
 }
 
 /// The answer to a forwarded request that got none, or one that is not shown.
-pub fn failure(error: &Error, context: &RequestContext) -> Option<ErrorReply> {
+pub fn failure(error: &Error, facts: Option<&Facts>, context: &RequestContext) -> Option<ErrorReply> {
+    if let Some(refused) = facts.and_then(Facts::refused_body) {
+        return Some(error_reply::of_framing(refused, &context.id));
+    }
     let refusal = context.forward.as_ref().and_then(|forwarding| forwarding.refusal.clone());
     if let Some(refusal) = refusal {
         return Some(error_reply::of_handler(&HandlerError::Refused(Arc::new(refusal)), &context.id));

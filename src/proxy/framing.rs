@@ -1,50 +1,39 @@
-//! Requests whose framing two parsers could read in two ways are refused before anything else (RFC 9112 §6.3,
-//! §11.2), as are the methods and upgrades that a package gate has no use for, and bodies that are too large.
+//! What is wrong with a head as a whole, whatever protocol brought it. HTTP/1 was read strictly before
+//! ([`crate::listener`]); HTTP/2 has no framing headers, and those that a client sends would be turned into some.
 
 use http::{HeaderMap, Method, header};
 
-/// The refusal of a body that is announced as too large, or turns out to be (RFC 9110 §15.5.14).
-pub const TOO_LARGE: FramingError =
-    FramingError { status: 413, rule: "the body is larger than this gate takes (listen.max_body)" };
-
-/// Why a request is refused for its framing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FramingError {
-    /// Status to answer with.
-    pub status: u16,
-    /// The rule that it breaks.
-    pub rule: &'static str,
-}
+use crate::listener::{FramingError, TOO_LARGE};
 
 /// Checks a request's method and framing headers, and the length of its body if it has one of at most `max_body`
 /// bytes.
 pub fn check(method: &Method, headers: &HeaderMap, http1: bool, max_body: u64) -> Result<(), FramingError> {
-    let refuse = |status, rule| Err(FramingError { status, rule });
+    let refuse = |rule| Err(FramingError::ambiguous(rule));
     if matches!(*method, Method::CONNECT | Method::TRACE) {
-        return refuse(405, "CONNECT and TRACE are not for this gate");
+        return Err(FramingError::method("CONNECT and TRACE are not for this gate"));
     }
     if headers.contains_key(header::UPGRADE) {
-        return refuse(400, "Upgrade is not supported");
+        return refuse("Upgrade is not supported");
     }
     let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
     let codings = headers.get_all(header::TRANSFER_ENCODING).iter().count();
     if lengths > 1 {
-        return refuse(400, "more than one Content-Length");
+        return refuse("more than one Content-Length");
     }
     if lengths == 1 && codings > 0 {
-        return refuse(400, "both Content-Length and Transfer-Encoding");
+        return refuse("both Content-Length and Transfer-Encoding");
     }
     if codings > 1 || headers.get(header::TRANSFER_ENCODING).is_some_and(|coding| coding != "chunked") {
-        return refuse(400, "Transfer-Encoding other than `chunked`");
+        return refuse("Transfer-Encoding other than `chunked`");
     }
     let digits =
         |value: &http::HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
     let length = headers.get(header::CONTENT_LENGTH);
     if length.is_some_and(|value| !digits(value)) {
-        return refuse(400, "Content-Length is not a number");
+        return refuse("Content-Length is not a number");
     }
     if http1 && headers.get_all(header::HOST).iter().count() > 1 {
-        return refuse(400, "more than one Host");
+        return refuse("more than one Host");
     }
     let length = length.and_then(|value| value.to_str().ok()).unwrap_or("0");
     if length.parse().is_ok_and(|length: u64| length <= max_body) { Ok(()) } else { Err(TOO_LARGE) }

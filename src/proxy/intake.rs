@@ -4,13 +4,14 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, Method, Uri, header};
 
-use super::framing::{self, FramingError};
+use super::framing;
 use crate::{
     access::CallerKey,
     clock::Clock,
     config::PublicUrl,
     document::rewrite::PublicBase,
     handler::Request,
+    listener::FramingError,
     route::{self, Collections, HostStyle, RouteError},
 };
 

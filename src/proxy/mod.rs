@@ -24,7 +24,7 @@ use http::{HeaderMap, Method, Version, header};
 use pingora::{
     Error, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
-    proxy::{FailToProxy, ProxyHttp, Session},
+    proxy::{FailToProxy, HttpProxy, ProxyHttp, Session},
     upstreams::peer::HttpPeer,
 };
 
@@ -36,6 +36,7 @@ pub use metrics::EdgeMetrics;
 use crate::{
     document::rewrite::Rewriter,
     handler::{CacheStatus, Handler, HandlerError, Outcome, Reply, Request, RouteClass},
+    listener::Facts,
 };
 use context::Forwarding;
 use error_reply::ErrorReply;
@@ -70,6 +71,11 @@ impl Edge {
         head: &RequestHeader,
         context: &mut RequestContext,
     ) -> std::result::Result<Option<Reply>, ErrorReply> {
+        if let Some(refused) =
+            Facts::of(session.as_downstream()).and_then(|facts| facts.refused(&head.headers))
+        {
+            return Err(error_reply::of_framing(refused, &context.id));
+        }
         let parts = Head {
             method: &head.method,
             uri: &head.uri,
@@ -86,13 +92,7 @@ impl Edge {
         context.class = RouteClass::of(&request.route.target);
         context.key = access_log::key_of(&request.route);
         context.caller = Some(*request.caller.id());
-        let answer = match self.answer_who_stays(session, &mut request).await {
-            Ok(Outcome::Body { limit }) => match upload::read(session, limit).await {
-                Ok(body) => self.handler.answer_body(&request, body).await,
-                Err(error) => Err(error),
-            },
-            answer => answer,
-        };
+        let answer = self.answer_with_body(session, &mut request).await;
         // With the feed's identity, as far as it is known now.
         context.key = access_log::key_of(&request.route);
         match answer {
@@ -110,8 +110,28 @@ impl Edge {
             }
             Err(error) => {
                 access_log::failure(&error, context);
-                Err(error_reply::of_handler(&error, &context.id))
+                Err(match Facts::of(session.as_downstream()).and_then(Facts::refused_body) {
+                    Some(refused) => error_reply::of_framing(refused, &context.id),
+                    None => error_reply::of_handler(&error, &context.id),
+                })
             }
+        }
+    }
+
+    async fn answer_with_body(
+        &self,
+        session: &mut Session,
+        request: &mut Request,
+    ) -> std::result::Result<Outcome, HandlerError> {
+        if matches!(request.method, Method::GET | Method::HEAD) {
+            upload::skip(session).await?;
+        }
+        match self.answer_who_stays(session, request).await? {
+            Outcome::Body { limit } => {
+                let body = upload::read(session, limit).await?;
+                self.handler.answer_body(request, body).await
+            }
+            outcome => Ok(outcome),
         }
     }
 
@@ -154,7 +174,10 @@ impl Edge {
             }
             Err(error) => {
                 context.error = Some(error.code);
-                if matches!(error.code, "framing" | "host" | "too_large" | "body") {
+                if matches!(
+                    error.code,
+                    "framing" | "host" | "too_large" | "head_too_large" | "too_slow" | "body"
+                ) {
                     session.set_keepalive(None);
                 }
                 error.reply
@@ -349,7 +372,8 @@ impl ProxyHttp for Edge {
             context.error.get_or_insert("broken");
         }
         let untouched = session.response_written().is_none_or(|head| head.status.is_informational());
-        if untouched && let Some(failure) = forward::failure(error, context) {
+        let facts = Facts::of(session.as_downstream());
+        if untouched && let Some(failure) = forward::failure(error, facts, context) {
             context.error = Some(failure.code);
             let method = context.method.clone();
             let asked = Asked { method: &method, headers: &HeaderMap::new() };
@@ -395,10 +419,7 @@ async fn linger(session: &mut Session) {
     let _ = tokio::time::timeout(LINGER, downstream.drain_request_body()).await;
 }
 
-/// The edge as a Pingora service.
-pub fn service(
-    edge: Edge,
-    conf: &Arc<pingora::server::configuration::ServerConf>,
-) -> pingora::services::listening::Service<pingora::proxy::HttpProxy<Edge, ()>> {
-    pingora::proxy::http_proxy_service_with_name(conf, edge, "gate")
+/// The edge as Pingora runs it.
+pub fn app(edge: Edge, conf: &Arc<pingora::server::configuration::ServerConf>) -> Arc<HttpProxy<Edge>> {
+    Arc::new(pingora::proxy::http_proxy(conf, edge))
 }

@@ -10,6 +10,8 @@ use crate::handler::HandlerError;
 
 /// How long a client may take for the whole body: 16 MiB in it are 280 KB a second.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Most bytes that are read of a body that nobody asked for before its request is answered.
+const UNASKED: usize = 64 << 10;
 
 /// The body of the request, at most `limit` bytes.
 ///
@@ -29,6 +31,27 @@ pub async fn read(session: &mut Session, limit: u64) -> Result<Bytes, HandlerErr
     }
     let whole = tokio::time::timeout(PATIENCE, read_whole(session, limit)).await;
     whole.unwrap_or_else(|_| Err(HandlerError::Body("did not come in time".to_owned())))
+}
+
+/// Reads past the start of a body that nobody asked for, so that one that is not what its framing says is refused and
+/// not answered. What is longer is read after the answer.
+///
+/// # Errors
+/// [`HandlerError::Body`] when it does not come whole and in time.
+pub async fn skip(session: &mut Session) -> Result<(), HandlerError> {
+    // Who waits to be told to send it is not told.
+    if session.req_header().headers.contains_key(header::EXPECT) {
+        return Ok(());
+    }
+    let mut length = 0;
+    while length < UNASKED {
+        let next = session.as_downstream_mut().read_request_body().await;
+        let Some(bytes) = next.map_err(|_| HandlerError::Body("ended early".to_owned()))? else {
+            return Ok(());
+        };
+        length += bytes.len();
+    }
+    Ok(())
 }
 
 async fn read_whole(session: &mut Session, limit: u64) -> Result<Bytes, HandlerError> {

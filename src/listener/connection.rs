@@ -1,0 +1,288 @@
+//! A client's connection as Pingora takes it: its bytes are checked, and its time is limited.
+
+use std::{
+    fmt,
+    future::Future as _,
+    io,
+    os::fd::{AsRawFd as _, RawFd},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use http::StatusCode;
+use pingora::{
+    http::ResponseHeader,
+    protocols::{
+        ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+        TimingDigest, UniqueID, raw_connect::ProxyDigest,
+    },
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    facts::Facts,
+    framing::FramingError,
+    messages::{Messages, Waits},
+    patience::Patience,
+};
+use crate::config::ClientLimits;
+
+/// Bytes read at once.
+const READ: usize = 4 << 10;
+/// Bytes collected before they are written: a head with a small body is one packet or two.
+const WRITE: usize = 4 << 10;
+/// How long is read on after the end of what is sent: closing on unread bytes makes the system reset the connection, and
+/// the last answer be lost with it (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A client's connection.
+pub struct Connection {
+    stream: BufWriter<TcpStream>,
+    fd: RawFd,
+    facts: Arc<Facts>,
+    digest: Arc<ProxyDigest>,
+    socket: Arc<SocketDigest>,
+    limits: Arc<ClientLimits>,
+    messages: Messages,
+    /// Requests that were waited for, and since when the last of them is.
+    awaited: (u64, Instant),
+    deadline: Deadline,
+    body: Patience,
+    answer: Patience,
+}
+
+/// When to give up what is waited for.
+#[derive(Debug)]
+struct Deadline {
+    waits: Waits,
+    at: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// A connection that begins.
+    pub fn new(stream: TcpStream, facts: Arc<Facts>, limits: Arc<ClientLimits>) -> io::Result<Self> {
+        let fd = stream.as_raw_fd();
+        let socket = SocketDigest::from_raw_fd(fd);
+        // An error says that it is set already.
+        let _ = socket.peer_addr.set(Some(facts.client.into()));
+        // Pingora has no place for what an application knows about a client's connection but the digest of a proxy in
+        // front of it.
+        let none = ResponseHeader::build(StatusCode::OK, Some(0)).map_err(io::Error::other)?;
+        let digest = ProxyDigest::new(Box::new(none), Some(Box::new(Arc::clone(&facts))));
+        Ok(Self {
+            stream: BufWriter::with_capacity(WRITE, stream),
+            fd,
+            facts,
+            digest: Arc::new(digest),
+            socket: Arc::new(socket),
+            messages: Messages::new(),
+            awaited: (0, Instant::now()),
+            deadline: Deadline { waits: Waits::Nothing, at: None, sleep: None },
+            body: Patience::new(limits.body_timeout, limits.min_rate),
+            answer: Patience::new(limits.send_timeout, limits.min_rate),
+            limits,
+        })
+    }
+
+    /// The next request is waited for from now on.
+    pub fn await_request(&mut self) {
+        self.awaited = (self.awaited.0 + 1, Instant::now());
+        self.deadline.waits = Waits::Nothing;
+        self.answer.refresh();
+    }
+
+    /// Until when there is patience with what is waited for now, as far as that is a point in time.
+    fn deadline(&self, waits: Waits) -> Option<Instant> {
+        match waits {
+            // The gate is still at work on the request before.
+            Waits::Request(heads) if heads >= self.awaited.0 => None,
+            // Whoever connects wants something.
+            Waits::Request(0) => Some(self.awaited.1 + self.limits.header_timeout),
+            Waits::Request(_) => Some(self.awaited.1 + self.limits.idle_timeout),
+            Waits::Head => Some(Instant::now() + self.limits.header_timeout),
+            Waits::Body | Waits::Nothing => None,
+        }
+    }
+
+    fn refused(&self, error: FramingError) {
+        let place = if self.messages.broken().is_some() {
+            &self.facts.refused_body
+        } else {
+            &self.facts.refused_head
+        };
+        // Nothing comes after the first.
+        let _ = place.set(error);
+    }
+
+    /// Nothing came: whether that has been so for too long.
+    fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let waits = self.messages.waits();
+        if waits == Waits::Body {
+            return self.body.poll_over(context);
+        }
+        if self.deadline.waits != waits {
+            self.deadline.waits = waits;
+            self.deadline.at = self.deadline(waits);
+        }
+        let Some(at) = self.deadline.at else { return Poll::Pending };
+        let sleep = self.deadline.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if sleep.deadline() != at {
+            sleep.as_mut().reset(at);
+        }
+        sleep.as_mut().poll(context)
+    }
+
+    /// Reads until something is checked, or nothing more comes.
+    fn poll_checked(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.messages.ready() == 0 {
+            if let Some(error) = self.messages.broken() {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
+            if self.messages.waits() == Waits::Nothing {
+                // Not the end: that would say that the client has left, while requests before are still answered.
+                return Poll::Pending;
+            }
+            let was = self.messages.waits();
+            let buffer = self.messages.buffer();
+            buffer.reserve(READ);
+            let read = pin!(self.stream.get_mut().read_buf(buffer)).poll(context)?;
+            match read {
+                Poll::Ready(0) => return Poll::Ready(Ok(())),
+                Poll::Ready(length) => {
+                    self.body.moved(length);
+                    if let Some(error) = self.messages.check(&self.limits) {
+                        self.refused(error);
+                    }
+                    if was != Waits::Body {
+                        self.body.refresh();
+                    }
+                }
+                Poll::Pending => {
+                    ready!(self.poll_too_slow(context));
+                    if matches!(self.messages.waits(), Waits::Request(_)) {
+                        return Poll::Ready(Ok(()));
+                    }
+                    let error = self.messages.too_slow();
+                    self.refused(error);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Counts what was written, or the wait for it.
+    fn written<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+        length: impl FnOnce(&T) -> usize,
+    ) -> Poll<io::Result<T>> {
+        match &written {
+            Poll::Ready(Ok(written)) => self.answer.moved(length(written)),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                ready!(self.answer.poll_over(context));
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the client takes too little",
+                )));
+            }
+        }
+        written
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_checked(context))?;
+        self.messages.take(into.remaining(), |bytes| into.put_slice(bytes));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, written, |length| *length)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.written(context, flushed, |()| 0)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.written(context, shut, |()| 0)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Connection {
+    async fn shutdown(&mut self) {
+        let end = async {
+            self.stream.shutdown().await?;
+            let mut rest = [0; 1024];
+            while self.stream.get_mut().read(&mut rest).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Who does not end its half in time, or at all, loses the connection.
+        let _ = tokio::time::timeout(LINGER, end).await;
+    }
+}
+
+impl UniqueID for Connection {
+    fn id(&self) -> RawFd {
+        self.fd
+    }
+}
+
+impl Ssl for Connection {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        None
+    }
+}
+
+impl GetTimingDigest for Connection {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Connection {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(Arc::clone(&self.digest))
+    }
+}
+
+impl GetSocketDigest for Connection {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.socket))
+    }
+}
+
+impl Peek for Connection {}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("client", &self.facts.client).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,20 @@
+//! Listeners for clients: from an accepted socket to requests that Pingora can take as they are.
+//!
+//! The accept loop is our own, because what is wanted before Pingora sees a byte has no place in its: limits on
+//! connections, heads and time, and a strict reading of where each request ends. Pingora's parser is lenient where the
+//! standard lets it be; what it is given here leaves nothing to be lenient about.
+
+mod accept;
+mod chunks;
+mod connection;
+mod facts;
+mod framing;
+mod head;
+mod messages;
+mod patience;
+mod room;
+
+pub use accept::{Door, serve};
+pub use facts::Facts;
+pub use framing::{FramingError, TOO_LARGE};
+pub use room::{Room, RoomMetrics};

@@ -1,0 +1,107 @@
+//! How long a peer may be waited for while bytes move, with a rate that it must keep up.
+//!
+//! A leaky bucket of time: waiting empties it, and each byte that moves fills it by what a byte takes at the lowest
+//! rate. Whoever keeps that rate up is never cut off; whoever stalls is, after the bucket's size; and time in which the
+//! gate itself does not read or write counts for nobody.
+
+use std::{
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The patience with one direction of a connection.
+#[derive(Debug)]
+pub struct Patience {
+    left: Duration,
+    most: Duration,
+    rate: u64,
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+// === impl Patience ===
+
+impl Patience {
+    /// Waits for at most `most`, with `rate` bytes per second to be kept up.
+    pub fn new(most: Duration, rate: u64) -> Self {
+        Self { left: most, most, rate: rate.max(1), waiting: None }
+    }
+
+    /// Begins anew: for another message.
+    pub fn refresh(&mut self) {
+        self.left = self.most;
+        self.waiting = None;
+    }
+
+    /// That many bytes moved.
+    pub fn moved(&mut self, bytes: usize) {
+        if let Some((since, _)) = self.waiting.take() {
+            self.left = self.left.saturating_sub(since.elapsed());
+        }
+        let worth = Duration::from_millis((bytes as u64).saturating_mul(1000) / self.rate);
+        self.left = self.left.saturating_add(worth).min(self.most);
+    }
+
+    /// Nothing moves at the moment; ready once the patience is over.
+    pub fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let left = self.left;
+        let (_, sleep) = self.waiting.get_or_insert_with(|| {
+            let now = Instant::now();
+            (now, Box::pin(sleep_until(now + left)))
+        });
+        sleep.as_mut().poll(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, time::Duration};
+
+    use tokio::time::{Instant, advance};
+
+    use super::Patience;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn stall(patience: &mut Patience) -> Duration {
+        let start = Instant::now();
+        poll_fn(|context| patience.poll_over(context)).await;
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stall_is_cut_off_and_the_lowest_rate_never() {
+        let mut patience = Patience::new(10 * SECOND, 100);
+        assert!((stall(&mut patience).await.as_secs_f64() - 10.0).abs() < 0.01);
+        let mut patience = Patience::new(10 * SECOND, 100);
+        for _ in 0..100 {
+            let wait = tokio::time::timeout(SECOND, stall(&mut patience)).await;
+            assert!(wait.is_err(), "cut off in spite of its rate");
+            patience.moved(100);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn less_than_the_rate_uses_the_patience_up() {
+        let mut patience = Patience::new(10 * SECOND, 100);
+        let mut rounds = 0;
+        while tokio::time::timeout(SECOND, stall(&mut patience)).await.is_err() {
+            patience.moved(50);
+            rounds += 1;
+        }
+        assert!((17..=20).contains(&rounds), "{rounds}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_nobody_waits_is_nobodys() {
+        let mut patience = Patience::new(10 * SECOND, 100);
+        for _ in 0..5 {
+            patience.moved(1);
+            advance(60 * SECOND).await;
+        }
+        assert!((stall(&mut patience).await.as_secs_f64() - 10.0).abs() < 0.01);
+    }
+}
