@@ -13,6 +13,7 @@ mod eviction;
 pub mod fill;
 mod hot;
 mod memory_store;
+mod pages;
 mod record;
 mod vso_hash;
 

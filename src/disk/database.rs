@@ -30,6 +30,9 @@ const CLOSING_LOOKS: usize = 500;
 /// How sled says that its files are locked; it has no kind of error for that.
 const LOCKED: &str = "could not acquire lock";
 
+/// The form of what is in the trees, in the database's own tree: values have a seal.
+const FORM: (&str, &str) = ("form", "sealed");
+
 /// What the database may use.
 #[derive(Debug, Clone, Copy)]
 pub struct DatabaseSettings {
@@ -78,6 +81,7 @@ struct Inner {
     trees: Vec<Tree>,
     sled: sled::Db,
     space: Arc<SpaceGuard>,
+    damaged: Arc<AtomicU64>,
     flushes: GroupedFlush,
     directory: StoreDirectory,
 }
@@ -115,14 +119,21 @@ impl Database {
         };
         directory.close_database_to_others().map_err(fail)?;
         let space = Arc::new(SpaceGuard::new(directory.root(), settings.free_reserve));
-        let trees = open_trees(&sled, &space).map_err(|refusal| fail(refusal.into_io()))?;
-        let inner = Inner { trees, sled, space, flushes: GroupedFlush::default(), directory };
+        let damaged = Arc::<AtomicU64>::default();
+        let trees = open_trees(&sled, &space, &damaged).map_err(|refusal| fail(refusal.into_io()))?;
+        bring_to_form(&sled, &trees).map_err(|error| fail(error.source))?;
+        let inner = Inner { trees, sled, space, damaged, flushes: GroupedFlush::default(), directory };
         Ok(Opened { database: Self { inner: Arc::new(inner) }, moved_aside })
     }
 
     /// One of its trees.
     pub fn tree(&self, name: TreeName) -> Tree {
         self.inner.trees[name as usize].clone()
+    }
+
+    /// Values that were found damaged, and removed, since it was opened.
+    pub fn damaged(&self) -> u64 {
+        self.inner.damaged.load(Ordering::Relaxed)
     }
 
     /// Its directory.
@@ -229,10 +240,24 @@ fn open_sled(directory: &StoreDirectory, settings: &DatabaseSettings) -> Result<
     }
 }
 
-fn open_trees(sled: &sled::Db, space: &Arc<SpaceGuard>) -> Result<Vec<Tree>, Refusal> {
+/// Seals what was written before there were seals.
+fn bring_to_form(sled: &sled::Db, trees: &[Tree]) -> Result<(), DiskError> {
+    let (key, form) = FORM;
+    if guarded("read form", || sled.get(key))?.is_some() {
+        return Ok(());
+    }
+    trees.iter().try_for_each(Tree::seal_all)?;
+    guarded("write form", || sled.insert(key, form).and_then(|_| sled.flush())).map(drop)
+}
+
+fn open_trees(
+    sled: &sled::Db,
+    space: &Arc<SpaceGuard>,
+    damaged: &Arc<AtomicU64>,
+) -> Result<Vec<Tree>, Refusal> {
     let open = |name: TreeName| {
         let tree = sled.open_tree(name.as_str()).map_err(Refusal::of)?;
-        Ok(Tree::new(tree, Arc::clone(space)))
+        Ok(Tree::new(tree, Arc::clone(space), Arc::clone(damaged)))
     };
     TreeName::ALL.into_iter().map(open).collect()
 }

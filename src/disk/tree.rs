@@ -3,12 +3,19 @@
 //! Values come out as [`Bytes`] that share the database's buffer. sled's batches are left out: one batch
 //! puts a process-wide lock in front of every later call, and the log's order is all the atomicity we need
 //! (a crash keeps a prefix of the writes, so the record that is written last is a commit point).
+//!
+//! Every value is *sealed*: four bytes behind it are the CRC-32 of key and value. sled checks its own pages when it reads
+//! them, but not what a page says once it was read wrongly or written wrongly. A value that does not have its seal is
+//! damaged: it is removed, counted, and missing for whoever asked.
 
 use std::{
     io,
     ops::RangeBounds,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -43,15 +50,22 @@ pub enum TreeName {
 /// One tree; cheap to clone.
 #[derive(Clone)]
 pub struct Tree {
-    tree: sled::Tree,
+    sled: sled::Tree,
     space: Arc<SpaceGuard>,
+    damaged: Arc<AtomicU64>,
 }
+
+/// Length of the seal behind a value, in bytes.
+const SEAL: usize = 4;
 
 /// A key and its value.
 pub type Entry = (Bytes, Bytes);
 
-/// Entries in key order. Entries that are written or removed meanwhile may be seen or not.
-pub struct Entries(sled::Iter);
+/// Entries in key order. Entries that are written or removed meanwhile may be seen or not; damaged ones are not.
+pub struct Entries {
+    entries: sled::Iter,
+    tree: Tree,
+}
 
 // === impl TreeName ===
 
@@ -89,45 +103,75 @@ impl TreeName {
 // === impl Tree ===
 
 impl Tree {
-    pub(super) fn new(tree: sled::Tree, space: Arc<SpaceGuard>) -> Self {
-        Self { tree, space }
+    /// `damaged` counts, for all trees, the values that were.
+    pub(super) fn new(sled: sled::Tree, space: Arc<SpaceGuard>, damaged: Arc<AtomicU64>) -> Self {
+        Self { sled, space, damaged }
     }
 
     /// The value of `key`.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, DiskError> {
-        guarded("read tree", || self.tree.get(key)).map(|value| value.map(shared))
+        let value = guarded("read tree", || self.sled.get(key))?;
+        value.map_or(Ok(None), |value| self.unsealed(key, value))
     }
 
     /// Whether there is a value for `key`.
     pub fn contains(&self, key: &[u8]) -> Result<bool, DiskError> {
-        guarded("read tree", || self.tree.contains_key(key))
+        guarded("read tree", || self.sled.contains_key(key))
     }
 
     /// Writes a value; not durable before [`super::Database::flush`]. Refused when the disk is nearly full.
     pub fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), DiskError> {
+        let value = sealed(key, value);
         let length = u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
         self.space.admit(length).map_err(DiskError::during("write tree"))?;
-        guarded("write tree", || self.tree.insert(key, value)).map(drop)
+        guarded("write tree", || self.sled.insert(key, value)).map(drop)
     }
 
     /// Removes a value; whether there was one.
     pub fn remove(&self, key: &[u8]) -> Result<bool, DiskError> {
-        guarded("remove from tree", || self.tree.remove(key)).map(|old| old.is_some())
+        guarded("remove from tree", || self.sled.remove(key)).map(|old| old.is_some())
     }
 
     /// All entries whose key begins with `prefix`.
     pub fn scan_prefix(&self, prefix: &[u8]) -> Entries {
-        Entries(self.tree.scan_prefix(prefix))
+        Entries { entries: self.sled.scan_prefix(prefix), tree: self.clone() }
     }
 
     /// All entries whose key is in `range`.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Entries {
-        Entries(self.tree.range(range))
+        Entries { entries: self.sled.range(range), tree: self.clone() }
     }
 
     /// All entries.
     pub fn entries(&self) -> Entries {
-        Entries(self.tree.iter())
+        Entries { entries: self.sled.iter(), tree: self.clone() }
+    }
+
+    /// Seals the values of a database that was written before values were sealed. Values that are sealed already, by a
+    /// call that was cut off, stay as they are.
+    pub(super) fn seal_all(&self) -> Result<(), DiskError> {
+        for entry in &self.sled {
+            let (key, value) = guarded("scan tree", || entry.clone())?;
+            if unsealed(&key, &value).is_none() {
+                guarded("write tree", || self.sled.insert(&key, sealed(&key, &value)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The value in what is stored; a damaged one is removed, unless another is there meanwhile.
+    fn unsealed(&self, key: &[u8], stored: sled::IVec) -> Result<Option<Bytes>, DiskError> {
+        if let Some(length) = unsealed(key, &stored) {
+            return Ok(Some(Bytes::from_owner(stored).slice(..length)));
+        }
+        let nothing: Option<sled::IVec> = None;
+        let swapped = guarded("remove from tree", || self.sled.compare_and_swap(key, Some(stored), nothing))?;
+        if swapped.is_ok() {
+            self.damaged.fetch_add(1, Ordering::Relaxed);
+            let tree = String::from_utf8_lossy(&self.sled.name()).into_owned();
+            tracing::error!(tree, "a damaged value in the database was removed");
+        }
+        Ok(None)
     }
 }
 
@@ -137,8 +181,15 @@ impl Iterator for Entries {
     type Item = Result<Entry, DiskError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = guarded("scan tree", || self.0.next().transpose());
-        next.map(|entry| entry.map(|(key, value)| (shared(key), shared(value)))).transpose()
+        loop {
+            let (key, value) = match guarded("scan tree", || self.entries.next().transpose()).transpose()? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error)),
+            };
+            if let Some(value) = self.tree.unsealed(&key, value).transpose() {
+                return Some(value.map(|value| (Bytes::from_owner(key), value)));
+            }
+        }
     }
 }
 
@@ -154,6 +205,22 @@ pub(super) fn guarded<T>(
     }
 }
 
-fn shared(value: sled::IVec) -> Bytes {
-    Bytes::from_owner(value)
+fn seal(key: &[u8], value: &[u8]) -> [u8; SEAL] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize().to_be_bytes()
+}
+
+fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut stored = Vec::with_capacity(value.len() + SEAL);
+    stored.extend_from_slice(value);
+    stored.extend_from_slice(&seal(key, value));
+    stored
+}
+
+/// The length of the value in what is stored; `None` when it does not have its seal.
+fn unsealed(key: &[u8], stored: &[u8]) -> Option<usize> {
+    let (value, own) = stored.split_last_chunk::<SEAL>()?;
+    (seal(key, value) == *own).then_some(value.len())
 }

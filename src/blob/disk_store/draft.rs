@@ -24,6 +24,7 @@ use crate::{
     blob::{
         BlobKind, BlobWriter, Digests, ReadAt,
         eviction::{Reservation, charge},
+        pages::{Summing, Sums},
         record::Place,
     },
     disk::create_private,
@@ -43,6 +44,8 @@ pub(super) struct Draft {
     spill: u64,
     buffer: u64,
     reservation: Mutex<Reservation>,
+    /// Sums of the pages so far.
+    summing: Mutex<Summing>,
     /// Held while parts move to the file, which happens one after the other.
     moving: Mutex<()>,
     adopted: AtomicBool,
@@ -70,6 +73,7 @@ impl Draft {
             spill,
             buffer: if is_large { BUFFER } else { BUFFER.max(spill) },
             reservation: Mutex::new(reservation),
+            summing: Mutex::default(),
             moving: Mutex::default(),
             adopted: AtomicBool::default(),
             vault,
@@ -88,6 +92,11 @@ impl Draft {
             file.map_or(Ok(()), |file| file.sync_all()).map_err(failed("sync file"))?;
         }
         Ok(place)
+    }
+
+    /// The sums of the pages, for a blob that goes to a file.
+    pub(super) fn sums(&self) -> Sums {
+        self.summing.lock().finish()
     }
 
     /// Gives the file its final name.
@@ -162,6 +171,7 @@ fn place(length: u64, spill: u64) -> Place {
 #[async_trait]
 impl BlobWriter for DiskWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
+        self.0.summing.lock().update(&bytes);
         if self.0.spool.append(bytes) <= self.0.buffer {
             return Ok(());
         }

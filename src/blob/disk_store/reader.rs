@@ -1,8 +1,8 @@
 //! Reading stored blobs that are not in memory: from chunks, or from a file.
 //!
 //! An open file stays readable after it was evicted. Chunks do not; the reader then fails, it never returns
-//! fewer or other bytes than there were. Damage is found by length only (the database has its own checksums,
-//! files are verified by whoever can compute their hash).
+//! fewer or other bytes than there were: chunks have the database's seals, the pages of files their sums (`pages.rs`).
+//! A read that finds damage fails and removes the blob, so that the next caller gets it from the service.
 
 use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
@@ -69,12 +69,6 @@ impl ReadAt for FileReader {
         let end = answer_end(offset, max, self.record.stat.length)?;
         let (vault, id, record) = (Arc::clone(&self.vault), self.id, self.record.clone());
         let file = Arc::clone(&self.file);
-        blocking("read file", move || match read_file(&file, offset, end) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(vault.found_damaged(&id, &record, "its file is too short"))
-            }
-            read => read.map_err(|source| BlobError::Io { action: "read file", source }),
-        })
-        .await
+        blocking("read file", move || vault.read_pages(&id, &record, &file, offset..end)).await
     }
 }

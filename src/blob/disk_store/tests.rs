@@ -492,6 +492,33 @@ async fn a_reader_of_an_evicted_blob_gets_all_of_it_or_an_error() {
 // --- damage and refusals
 
 #[tokio::test]
+async fn no_byte_is_read_that_was_not_stored() {
+    use std::os::unix::fs::FileExt as _;
+
+    let place = Place::new(256 * MIB);
+    let store = place.open().await;
+    // Five pages.
+    for (name, at) in [(1, 0), (2, 65_536), (3, 299_999), (4, 170_000)] {
+        place.store(&store, name, &pattern(LARGE)).await;
+        let file = fs::OpenOptions::new().write(true).read(true).open(place.file(name)).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+        let blob = store.open(&id_of(name)).await.unwrap().unwrap();
+        let page = at / 65_536 * 65_536;
+        if page > 0 {
+            let before = usize::try_from(page).unwrap();
+            let read = read_range(&*blob.bytes, 0, before, 1 << 20).await.unwrap();
+            assert_eq!(read, pattern(LARGE)[..before], "{name}");
+        }
+        let error = blob.bytes.read_at(page + 7, 10).await.unwrap_err();
+        assert!(matches!(error, BlobError::Damaged { .. }), "{name}: {error}");
+        assert!(!place.touch(&store, name).await, "{name}");
+    }
+    assert_eq!((store.counts().damaged, store.usage().blobs), (4, 0));
+}
+
+#[tokio::test]
 async fn a_damaged_blob_is_an_error_once_and_then_a_miss() {
     let place = Place::new(256 * MIB);
     let store = place.open().await;

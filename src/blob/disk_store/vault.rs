@@ -9,6 +9,7 @@
 use std::{
     fs::{self, File},
     io,
+    ops::Range,
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -20,6 +21,7 @@ use super::{
     chunks::{Chunks, Run},
     counters::Counters,
     draft::Draft,
+    reader::read_file,
 };
 use crate::{
     blob::{
@@ -27,6 +29,7 @@ use crate::{
         departed::Departed,
         eviction::{Budget, Touches, millis, recency_key},
         hot::{HotBlob, HotTier},
+        pages::{self, Sums, page_size},
         record::{Place, Record},
     },
     clock::Clock,
@@ -169,6 +172,30 @@ impl Vault {
         read.ok_or_else(|| self.found_damaged(id, record, "a chunk is missing or has a wrong length"))
     }
 
+    /// The bytes `wanted` of a blob in a file, once the pages that hold them have their sums.
+    pub(super) fn read_pages(
+        &self,
+        id: &StorageId,
+        record: &Record,
+        file: &File,
+        wanted: Range<u64>,
+    ) -> Result<Bytes, BlobError> {
+        let (length, size) = (record.stat.length, page_size(record.stat.length));
+        let from = wanted.start / size * size;
+        let to = (wanted.end.div_ceil(size) * size).min(length);
+        let bytes = match read_file(file, from, to) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(self.found_damaged(id, record, "its file is too short"));
+            }
+            read => read.map_err(failed("read file"))?,
+        };
+        if !pages::hold(&record.sums, length, from, &bytes) {
+            return Err(self.found_damaged(id, record, "a page of its file does not have its checksum"));
+        }
+        let within = |offset: u64| usize::try_from(offset - from).unwrap_or(usize::MAX);
+        Ok(bytes.slice(within(wanted.start)..within(wanted.end)))
+    }
+
     /// Stores a draft as `id`, unless there is such a blob already; durable when this returns.
     pub(super) fn store(&self, draft: &Draft, id: StorageId, digests: Digests) -> Result<(), BlobError> {
         let place = draft.complete()?;
@@ -176,8 +203,9 @@ impl Vault {
             let _stripe = self.stripe(&id);
             if self.find_held(&id)?.is_none() {
                 let stat = BlobStat { length: draft.spool.length(), kind: draft.kind, digests };
-                let now = self.now();
-                self.store_held(draft, id, &Record { stat, place, created: now, used: now })?;
+                let (now, none) = (self.now(), Sums::default());
+                let sums = if place == Place::File { draft.sums() } else { none };
+                self.store_held(draft, id, &Record { stat, place, created: now, used: now, sums })?;
             }
         }
         Ok(self.database.flush()?)
@@ -266,7 +294,7 @@ impl Vault {
             Place::Chunks => self.read_chunks(id, record, 0, length),
             Place::File => {
                 let file = self.open_file(id, record)?;
-                super::reader::read_file(&file, 0, length).map_err(failed("read file"))
+                self.read_pages(id, record, &file, 0..length)
             }
         }
     }

@@ -33,6 +33,48 @@ fn keeps_what_was_written_in_key_order() {
 }
 
 #[test]
+fn a_value_with_a_flipped_byte_is_missing_and_counted() {
+    let root = tempfile::tempdir().unwrap();
+    let database = open(root.path()).database;
+    let tree = database.tree(TreeName::Name);
+    for key in ["a", "b", "c", "d"] {
+        tree.insert(key.as_bytes(), b"value").unwrap();
+    }
+    let raw = database.inner.sled.open_tree(TreeName::Name.as_str()).unwrap();
+    let value = raw.get("a").unwrap().unwrap().to_vec();
+    // In the value, in its seal, and a value under another's key.
+    for (key, at) in [("a", 2), ("b", 6)] {
+        let mut flipped = value.clone();
+        flipped[at] ^= 0x10;
+        raw.insert(key, flipped).unwrap();
+    }
+    raw.insert("c", value).unwrap();
+    assert_eq!((tree.get(b"a").unwrap(), database.damaged()), (None, 1));
+    let left: Vec<_> = tree.entries().map(|entry| entry.unwrap().0).collect();
+    assert_eq!((left.as_slice(), database.damaged()), (&["d".into()][..], 3));
+    assert_eq!((raw.len(), tree.get(b"d").unwrap().unwrap()), (1, "value".into()));
+}
+
+#[test]
+fn a_database_of_before_the_seals_is_sealed_once() {
+    let root = tempfile::tempdir().unwrap();
+    {
+        let database = open(root.path()).database;
+        let raw = database.inner.sled.open_tree(TreeName::Package.as_str()).unwrap();
+        raw.insert("old", "value").unwrap();
+        // The call that was to seal it was cut off after the first.
+        database.tree(TreeName::Package).insert(b"new", b"sealed").unwrap();
+        database.inner.sled.remove(super::FORM.0).unwrap();
+    }
+    for _ in 0..2 {
+        let database = open(root.path()).database;
+        let tree = database.tree(TreeName::Package);
+        let values = [b"old", b"new"].map(|key| tree.get(key).unwrap().unwrap());
+        assert_eq!((values, database.damaged()), (["value".into(), "sealed".into()], 0));
+    }
+}
+
+#[test]
 fn a_database_that_is_still_being_closed_is_waited_for_and_not_moved_aside() {
     let root = tempfile::tempdir().unwrap();
     let tree = open(root.path()).database.tree(TreeName::Name);
