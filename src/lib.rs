@@ -28,6 +28,7 @@
 //! | 2 | [`listener`] | clients' connections: accepted, limited, cut into requests |
 //! | 2 | [`document`] | URL rewriting, abbreviated packument, representations |
 //! | 2 | [`lockfile`] | lockfiles of npm, pnpm, Yarn, Bun and NuGet, and what a build asks for by them |
+//! | 2 | [`policy`] | HTTP caching by the book: storing, reuse, freshening |
 //! | 3 | [`upstream`] | the service: connections, redirects, what its answers mean |
 //! | 3 | [`cache`] | documents in memory and on disk, package → blob, feeds' identities, generations, coalescing |
 //! | 4 | [`access`] | verdicts: whom the service lets read what |
@@ -61,6 +62,7 @@ pub mod handler;
 pub mod ident;
 pub mod listener;
 pub mod lockfile;
+pub mod policy;
 pub mod proxy;
 pub mod redact;
 pub mod route;

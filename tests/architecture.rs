@@ -13,7 +13,7 @@ use std::{
 const LAYERS: [&[&str]; 10] = [
     &["ident", "clock", "redact"],
     &["config", "route", "disk"],
-    &["throttle", "blob", "document", "lockfile", "listener"],
+    &["throttle", "blob", "document", "policy", "lockfile", "listener"],
     &["upstream", "cache"],
     &["access"],
     &["handler"],
