@@ -8,16 +8,16 @@ use prometheus::Registry;
 use crate::{
     access::Access,
     blob::DiskStore,
-    cache::{DocumentCache, Generations, Identities, NegativeCache, PackageIndex},
+    cache::{DocumentCache, Generations, Identities, NegativeCache, PackageIndex, Responses},
     clock::Clock,
     config::Config,
     disk::{Database, DatabaseSettings, OpenError, StoreDirectory},
     document::rewrite::ServiceHosts,
-    handler::{Following, Handler, HandlerMetrics, Modes, Parts},
+    handler::{Following, Handler, HandlerMetrics, Modes, Mounts, Parts},
     throttle::Throttle,
     upstream::{
-        Advisories, Azure, Barred, Breaking, Breaks, Http, Metered, Resumes, Retries, Retrying, Throttled,
-        Whole,
+        Advisories, Azure, Barred, Breaking, Breaks, Http, Metered, Mirrored, Resumes, Retries, Retrying,
+        Throttled, Whole,
     },
 };
 
@@ -105,6 +105,13 @@ pub(super) fn handler(
         clock: clock.clone(),
         metrics: HandlerMetrics::new(registry)?,
     }))
+}
+
+/// The mounts, over the same store.
+pub(super) fn mounts(config: &Config, clock: &Clock, shared: &Shared<'_>) -> Result<Mounts> {
+    let origins = Mirrored::new(&config.upstream).context("upstream")?;
+    let responses = Responses::new(shared.database, Arc::new(shared.store.clone()));
+    Ok(Mounts::new(config.mounts.clone(), origins, responses, clock.clone()))
 }
 
 fn advisories(config: &Config) -> Result<Option<Advisories>> {

@@ -11,7 +11,7 @@ use prometheus::Registry;
 use tokio::{sync::oneshot, task::JoinSet, time::interval};
 
 use super::{
-    assembly::{Shared, handler, open_store},
+    assembly::{Shared, handler, mounts, open_store},
     listening::{AdminSockets, Listening, bind, serve, serve_socket, server_conf, take_clients},
 };
 use crate::{
@@ -68,12 +68,9 @@ impl Running {
         let admin_sockets = AdminSockets::bind(&config.admin)?;
         let (database, store) = open_store(&config, &clock).await?;
         let throttle = Arc::new(Throttle::new(&Limits::from(&config.throttle)));
-        let handler = handler(
-            &config,
-            &clock,
-            &registry,
-            &Shared { database: &database, store: &store, throttle: &throttle },
-        )?;
+        let shared = Shared { database: &database, store: &store, throttle: &throttle };
+        let handler = handler(&config, &clock, &registry, &shared)?;
+        let mounts = mounts(&config, &clock, &shared)?;
         let metrics = EdgeMetrics::new(&registry)?;
         let figures = Figures::new(&registry, store.clone(), handler.clone())?;
         Load::register(&registry, Throttle::clone(&throttle))?;
@@ -85,11 +82,13 @@ impl Running {
                 collections: Collections::new(
                     config.upstream.servers.iter().map(|server| (&server.collection, server.directory())),
                 ),
+                mounts: mounts.paths().clone(),
                 public_url: config.listen.public_url.clone(),
                 clock: clock.clone(),
                 max_body: config.listen.max_body,
             },
             handler: handler.clone(),
+            mounts,
             forwarder: Forwarder { dialer: Dialer::new(&config.upstream), throttle, clock: clock.clone() },
             metrics: metrics.clone(),
         };

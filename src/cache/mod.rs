@@ -16,6 +16,7 @@ mod identities;
 mod memory;
 mod negative;
 mod packages;
+mod responses;
 
 use std::{io::Read as _, sync::Arc, time::SystemTime};
 
@@ -31,6 +32,7 @@ pub use identities::{Identities, Known};
 pub use memory::{RepresentationKey, Respelling, TierUse};
 pub use negative::NegativeCache;
 pub use packages::{Contradiction, PackageEntry, PackageIndex, Source};
+pub use responses::{Asked, Kept, ResponseDraft, Responses};
 
 use crate::{
     blob::{BlobKind, BlobStore, Digests, VsoHasher},

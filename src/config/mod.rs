@@ -10,6 +10,7 @@ pub mod changes;
 mod credential;
 mod keys;
 mod limits;
+pub mod mount;
 pub mod outage;
 pub mod retry;
 mod sections;
@@ -35,6 +36,7 @@ pub use self::{
     credential::Credential,
     keys::{Problem, Setting},
     limits::ClientLimits,
+    mount::Mount,
     outage::{FeedMode, Mode, Outage},
     retry::Retry,
     sections::{Access, Freshness, Listen, Log, LogFormat, LogLevel, Metadata, PublicUrl},
@@ -75,6 +77,8 @@ pub struct Config {
     pub outage: Outage,
     /// `[[feed]]`.
     pub feeds: Vec<FeedMode>,
+    /// `[[mount]]`.
+    pub mounts: Vec<Mount>,
     /// `[audit]`.
     pub audit: AuditSettings,
     /// `[log]`.
@@ -158,6 +162,7 @@ impl Config {
             access: Access::read(Keys::take(root, "access", findings)),
             outage: Outage::read(Keys::take(root, "outage", findings)),
             feeds: FeedMode::read_all(root, findings),
+            mounts: Mount::read_all(root, findings),
             audit: AuditSettings::read(Keys::take(root, "audit", findings)),
             log: Log::read(Keys::take(root, "log", findings)),
         }

@@ -45,6 +45,8 @@ pub enum TreeName {
     Change,
     /// What is stored, added up.
     Totals,
+    /// URL at a mount's origin ‖ selecting fields → a response without its body.
+    Response,
 }
 
 /// One tree; cheap to clone.
@@ -70,7 +72,7 @@ pub struct Entries {
 // === impl TreeName ===
 
 impl TreeName {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Blob,
         Self::Chunk,
         Self::Recency,
@@ -81,6 +83,7 @@ impl TreeName {
         Self::Generation,
         Self::Change,
         Self::Totals,
+        Self::Response,
     ];
 
     /// Its name in the database.
@@ -96,6 +99,7 @@ impl TreeName {
             Self::Generation => "generation",
             Self::Change => "change",
             Self::Totals => "totals",
+            Self::Response => "response",
         }
     }
 }

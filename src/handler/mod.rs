@@ -18,6 +18,7 @@ mod listing;
 mod metrics;
 mod missing;
 mod modes;
+mod mount;
 mod outage;
 mod package;
 mod passthrough;
@@ -36,6 +37,7 @@ pub use changes::Following;
 pub use error::HandlerError;
 pub use metrics::HandlerMetrics;
 pub use modes::Modes;
+pub use mount::{MountRequest, Mounts, WRITE_MOST};
 pub use reply::{CacheStatus, PackageBody, Reply, ReplyBody};
 
 use crate::{
@@ -120,6 +122,8 @@ pub enum RouteClass {
     Audit,
     /// Passed through.
     Passthrough,
+    /// Below a mount.
+    Mount,
     /// Refused before it was understood.
     Unknown,
 }
@@ -343,6 +347,7 @@ impl RouteClass {
             Self::Derived => "derived",
             Self::Audit => "audit",
             Self::Passthrough => "passthrough",
+            Self::Mount => "mount",
             Self::Unknown => "unknown",
         }
     }

@@ -91,6 +91,11 @@ pub enum CacheStatus {
         /// Whether another request's fetch was used.
         collapsed: bool,
     },
+    /// Asked of the origin, and its answer is not stored.
+    Unstored {
+        /// Whether a stored copy was too old, as against there being none.
+        stale: bool,
+    },
     /// Never stored: a route that is passed through.
     Bypass,
     /// Never stored: a method other than GET and HEAD.
@@ -145,7 +150,7 @@ impl CacheStatus {
             Self::StaleRefreshing { .. } => "stale",
             Self::StaleOnError { .. } => "stale_error",
             Self::Offline { .. } => "offline",
-            Self::Miss { .. } => "miss",
+            Self::Miss { .. } | Self::Unstored { .. } => "miss",
             Self::Refreshed { .. } | Self::Demanded { .. } => "refreshed",
             Self::Bypass => "bypass",
             Self::Method => "method",
@@ -176,6 +181,7 @@ impl CacheStatus {
             | Self::Offline { .. }
             | Self::Bypass
             | Self::Method
+            | Self::Unstored { .. }
             | Self::Local => false,
         }
     }
@@ -193,6 +199,8 @@ impl CacheStatus {
             Self::Miss { collapsed: on } => format!("feedgate; fwd=uri-miss; stored{}", collapsed(on)),
             Self::Refreshed { collapsed: on } => format!("feedgate; fwd=stale; stored{}", collapsed(on)),
             Self::Demanded { collapsed: on } => format!("feedgate; fwd=request; stored{}", collapsed(on)),
+            Self::Unstored { stale: false } => "feedgate; fwd=uri-miss".to_owned(),
+            Self::Unstored { stale: true } => "feedgate; fwd=stale".to_owned(),
             Self::Bypass => "feedgate; fwd=bypass".to_owned(),
             Self::Method => "feedgate; fwd=method".to_owned(),
             Self::Local => return None,
@@ -205,7 +213,9 @@ impl CacheStatus {
         let text = match self {
             Self::Hit { .. } => "HIT",
             Self::StaleRefreshing { .. } | Self::StaleOnError { .. } | Self::Offline { .. } => "STALE",
-            Self::Miss { .. } | Self::Refreshed { .. } | Self::Demanded { .. } => "MISS",
+            Self::Miss { .. } | Self::Unstored { .. } | Self::Refreshed { .. } | Self::Demanded { .. } => {
+                "MISS"
+            }
             Self::Bypass | Self::Method => "BYPASS",
             Self::Local => return None,
         };

@@ -5,7 +5,7 @@ use pingora::{Error, proxy::Session};
 use super::context::RequestContext;
 use crate::{
     handler::HandlerError,
-    route::{Route, Target},
+    route::{Mounted, Route, Target},
 };
 
 /// The canonical key of what a request asks for.
@@ -18,6 +18,11 @@ pub fn key_of(route: &Route) -> String {
             format!("{}{}", route.org.folded(), path.split('?').next().unwrap_or_default())
         }
     }
+}
+
+/// The same for what lies below a mount.
+pub fn key_of_mount(mounted: &Mounted) -> String {
+    format!("mount {}: {}", mounted.index, mounted.path.split('?').next().unwrap_or_default())
 }
 
 /// Says why there is no object, where that is not the caller's own doing.

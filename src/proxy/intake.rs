@@ -10,9 +10,9 @@ use crate::{
     clock::Clock,
     config::PublicUrl,
     document::rewrite::PublicBase,
-    handler::Request,
+    handler::{MountRequest, Request},
     listener::FramingError,
-    route::{self, Collections, HostStyle, RouteError},
+    route::{self, Collections, HostStyle, MountPaths, RouteError},
 };
 
 /// What the edge needs to understand a request.
@@ -21,6 +21,8 @@ pub struct Intake {
     pub key: CallerKey,
     /// Collections of servers, which clients name where an organisation stands.
     pub collections: Collections,
+    /// Paths that belong to mounts.
+    pub mounts: MountPaths,
     /// The gate's URL where it is not what `Host` says.
     pub public_url: Option<PublicUrl>,
     /// Time of day.
@@ -59,6 +61,15 @@ pub enum IntakeError {
 // === impl Intake ===
 
 impl Intake {
+    /// The request as one of a mount; `None` when its path lies below none.
+    pub fn mounted(&self, head: Head<'_>) -> Result<Option<MountRequest>, IntakeError> {
+        let Ok(target) = std::str::from_utf8(head.raw_path) else { return Ok(None) };
+        let Some(mounted) = self.mounts.find(target).map_err(IntakeError::Route)? else { return Ok(None) };
+        framing::check(head.method, head.headers, head.http1, self.max_body).map_err(IntakeError::Framing)?;
+        host(head)?;
+        Ok(Some(MountRequest { method: head.method.clone(), mounted, headers: head.headers.clone() }))
+    }
+
     /// Understands a request, or says why not.
     pub fn read(&self, head: Head<'_>) -> Result<Request, IntakeError> {
         framing::check(head.method, head.headers, head.http1, self.max_body).map_err(IntakeError::Framing)?;

@@ -168,7 +168,7 @@ fn saved_requests(context: &RequestContext) -> u64 {
     let alone = match context.class {
         RouteClass::NpmPackage | RouteClass::NugetPackage => 2,
         RouteClass::Document(_) | RouteClass::Derived => 1,
-        RouteClass::Audit | RouteClass::Passthrough | RouteClass::Unknown => 0,
+        RouteClass::Audit | RouteClass::Passthrough | RouteClass::Mount | RouteClass::Unknown => 0,
     };
     let asked = u64::from(!context.cache.is_hit() && !context.cache.is_collapsed());
     alone - asked.min(alone)

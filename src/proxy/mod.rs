@@ -35,7 +35,10 @@ pub use metrics::EdgeMetrics;
 
 use crate::{
     document::rewrite::Rewriter,
-    handler::{CacheStatus, Handler, HandlerError, Outcome, Reply, Request, RouteClass},
+    handler::{
+        CacheStatus, Handler, HandlerError, MountRequest, Mounts, Outcome, Reply, Request, RouteClass,
+        WRITE_MOST,
+    },
     listener::Facts,
 };
 use context::Forwarding;
@@ -55,6 +58,8 @@ pub struct Edge {
     pub intake: Intake,
     /// Answers them.
     pub handler: Handler,
+    /// Answers those below mounts.
+    pub mounts: Mounts,
     /// Sends writes on.
     pub forwarder: Forwarder,
     /// Counters.
@@ -84,11 +89,10 @@ impl Edge {
             http1: head.version <= Version::HTTP_11,
             address: session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip),
         };
-        let mut request = self.intake.read(parts).map_err(|error| match error {
-            IntakeError::Framing(error) => error_reply::of_framing(error, &context.id),
-            IntakeError::Route(error) => error_reply::of_route(&error, &context.id),
-            IntakeError::Host => error_reply::of_host(&context.id),
-        })?;
+        if let Some(request) = self.intake.mounted(parts).map_err(|error| refused(error, &context.id))? {
+            return self.answer_mounted(session, &request, context).await.map(Some);
+        }
+        let mut request = self.intake.read(parts).map_err(|error| refused(error, &context.id))?;
         context.class = RouteClass::of(&request.route.target);
         context.key = access_log::key_of(&request.route);
         context.caller = Some(*request.caller.id());
@@ -108,13 +112,7 @@ impl Edge {
                 context.forward = Some(Forwarding::new(forward, rewriter));
                 Ok(None)
             }
-            Err(error) => {
-                access_log::failure(&error, context);
-                Err(match Facts::of(session.as_downstream()).and_then(Facts::refused_body) {
-                    Some(refused) => error_reply::of_framing(refused, &context.id),
-                    None => error_reply::of_handler(&error, &context.id),
-                })
-            }
+            Err(error) => Err(failed(session, &error, context)),
         }
     }
 
@@ -135,27 +133,36 @@ impl Edge {
         }
     }
 
-    /// The handler's answer, unless a client that only reads leaves before: then it is not worked on any more. A write
-    /// may have gone through, and who closed its half after one waits for its answer (RFC 9112 §9.6).
+    async fn answer_mounted(
+        &self,
+        session: &mut Session,
+        request: &MountRequest,
+        context: &mut RequestContext,
+    ) -> std::result::Result<Reply, ErrorReply> {
+        context.class = RouteClass::Mount;
+        context.key = access_log::key_of_mount(&request.mounted);
+        let reads = matches!(request.method, Method::GET | Method::HEAD);
+        let body = if reads {
+            upload::skip(session).await.map(|()| Bytes::new())
+        } else {
+            upload::read(session, WRITE_MOST).await
+        };
+        let answer = match body {
+            // In a box, so that it takes no room beside each answer that is being sent.
+            Ok(body) => unless_left(session, reads, Box::pin(self.mounts.answer(request, body))).await,
+            Err(error) => Err(error),
+        };
+        answer.map_err(|error| failed(session, &error, context))
+    }
+
     async fn answer_who_stays(
         &self,
         session: &mut Session,
         request: &mut Request,
     ) -> std::result::Result<Outcome, HandlerError> {
         let reads = matches!(request.method, Method::GET | Method::HEAD);
-        let downstream = session.as_downstream_mut();
-        let watched = reads && downstream.as_http1().is_some() && downstream.is_body_done();
         // In a box, so that it takes no room beside each answer that is being sent.
-        let answer = Box::pin(self.handler.answer(request));
-        if !watched {
-            return answer.await;
-        }
-        tokio::select! {
-            biased;
-            answer = answer => answer,
-            // Nothing more can come of this request; what comes of the next one is kept for it.
-            _ = downstream.read_body_or_idle(true) => Err(HandlerError::Left),
-        }
+        unless_left(session, reads, Box::pin(self.handler.answer(request))).await
     }
 
     async fn reply(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
@@ -404,6 +411,42 @@ impl ProxyHttp for Edge {
             context.forward = None;
             linger(session).await;
         }
+    }
+}
+
+/// A handler's answer, unless a client that only reads leaves before: then it is not worked on any more. A write may
+/// have gone through, and who closed its half after one waits for its answer (RFC 9112 §9.6).
+async fn unless_left<T>(
+    session: &mut Session,
+    reads: bool,
+    answer: impl Future<Output = std::result::Result<T, HandlerError>>,
+) -> std::result::Result<T, HandlerError> {
+    let downstream = session.as_downstream_mut();
+    if !reads || downstream.as_http1().is_none() || !downstream.is_body_done() {
+        return answer.await;
+    }
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        // Nothing more can come of this request; what comes of the next one is kept for it.
+        _ = downstream.read_body_or_idle(true) => Err(HandlerError::Left),
+    }
+}
+
+/// The answer to a request for which there is none, and a line in the log that says why.
+fn failed(session: &Session, error: &HandlerError, context: &RequestContext) -> ErrorReply {
+    access_log::failure(error, context);
+    match Facts::of(session.as_downstream()).and_then(Facts::refused_body) {
+        Some(refused) => error_reply::of_framing(refused, &context.id),
+        None => error_reply::of_handler(error, &context.id),
+    }
+}
+
+fn refused(error: IntakeError, id: &str) -> ErrorReply {
+    match error {
+        IntakeError::Framing(error) => error_reply::of_framing(error, id),
+        IntakeError::Route(error) => error_reply::of_route(&error, id),
+        IntakeError::Host => error_reply::of_host(id),
     }
 }
 

@@ -95,7 +95,8 @@ fn shape(asked: &Asked<'_>, reply: Reply, context: &RequestContext) -> (StatusCo
         headers.insert(REQUEST_ID, id);
     }
     if let Some(value) = reply.cache.header() {
-        headers.insert(HeaderName::from_static("cache-status"), value);
+        // Behind those of the caches before this one (RFC 9211 §2).
+        headers.append(HeaderName::from_static("cache-status"), value);
     }
     if let Some(value) = reply.cache.x_cache() {
         headers.insert(HeaderName::from_static("x-cache"), value);
@@ -106,7 +107,7 @@ fn shape(asked: &Asked<'_>, reply: Reply, context: &RequestContext) -> (StatusCo
         headers.remove(header::CONTENT_DISPOSITION);
         return (StatusCode::NOT_MODIFIED, headers, Payload::Nothing);
     }
-    if status == StatusCode::NO_CONTENT {
+    if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return (status, headers, Payload::Nothing);
     }
     let payload = match reply.body {

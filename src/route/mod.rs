@@ -19,6 +19,7 @@ mod canonical;
 mod collections;
 mod effect;
 mod feeds;
+mod mount;
 mod npm;
 mod nuget;
 mod odata;
@@ -43,6 +44,7 @@ use crate::ident::{FeedRef, Name, NpmName, NugetId, NugetVersion};
 pub use self::{
     collections::Collections,
     effect::{Effect, Subject},
+    mount::{MountPaths, Mounted},
     npm::npm_version,
 };
 

@@ -46,6 +46,7 @@ pub struct Http {
     sites: Sites,
     limits: Limits,
     retries: Option<Retries>,
+    takes_unframed: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -82,6 +83,7 @@ impl Http {
                 idle: settings.idle_timeout,
             },
             retries: None,
+            takes_unframed: false,
         })
     }
 
@@ -89,6 +91,14 @@ impl Http {
     #[must_use]
     pub fn counting(mut self, retries: Retries) -> Self {
         self.retries = Some(retries);
+        self
+    }
+
+    /// Takes bodies that end with their connection, also without TLS, where that end may be a break. A response with
+    /// such a body counts as complete (RFC 9112 §8), and an old origin has no other kind.
+    #[must_use]
+    pub(super) fn taking_unframed(mut self) -> Self {
+        self.takes_unframed = true;
         self
     }
 
@@ -177,7 +187,8 @@ impl Http {
         head: Head,
     ) -> Result<UpstreamResponse, UpstreamError> {
         // Without TLS the end of such a body cannot be told from a broken connection.
-        if head.framing == Framing::Close && outgoing.origin.scheme == Scheme::Http {
+        let tellable = head.framing != Framing::Close || outgoing.origin.scheme == Scheme::Https;
+        if !tellable && !self.takes_unframed {
             let reason = "body without length or chunks".to_owned();
             return Err(broken(outgoing.host(), Failure { closed: false, reason }));
         }
@@ -203,7 +214,11 @@ impl Http {
 impl Upstream for Http {
     async fn fetch(&self, request: &UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
         let outgoing = Outgoing::new(request, &self.sites)?;
-        self.send(&outgoing, request.fresh, request.target.class()).await
+        let mut response = self.send(&outgoing, request.fresh, request.target.class()).await?;
+        for name in &PERSONAL {
+            response.headers.remove(name);
+        }
+        Ok(response)
     }
 }
 
@@ -269,7 +284,7 @@ fn clean(headers: &mut HeaderMap) {
     let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let named: Vec<HeaderName> =
         values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
-    for name in named.iter().chain(&HOP_BY_HOP).chain(&PERSONAL) {
+    for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
 }

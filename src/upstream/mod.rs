@@ -15,6 +15,7 @@ mod connector;
 mod dialer;
 pub mod http;
 pub mod metered;
+mod mirrored;
 mod outgoing;
 mod resolve;
 pub mod resuming;
@@ -38,6 +39,7 @@ pub use self::{
     dialer::Dialer,
     http::{Http, HttpError},
     metered::Metered,
+    mirrored::{Mirrored, MirroredRequest},
     resuming::Resumes,
     retrying::{Retries, Retrying},
     sites::BlobLocation,

@@ -17,6 +17,7 @@ mod installs;
 mod listings;
 mod metrics;
 mod modes;
+mod mounts;
 mod outages;
 mod packages;
 mod process;

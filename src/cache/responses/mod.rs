@@ -1,0 +1,186 @@
+//! Responses of mounts: their heads in the database, their bodies in the blob store.
+//!
+//! A URL has one record for each set of selecting fields (`Vary`) that was asked for, up to [`VARIANTS`]. A record
+//! whose body was evicted is found out when it is used, and dropped. What may be stored and reused is decided by
+//! [`crate::policy`]; an error of the store is logged and treated as a miss.
+
+mod asked;
+mod record;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use sha2::{Digest as _, Sha256};
+
+pub use asked::Asked;
+
+use crate::{
+    blob::{Blob, BlobKind, BlobStore, BlobWriter, Digests, VsoHasher},
+    disk::{Database, DiskError, Tree, TreeName, off_thread},
+    ident::StorageId,
+    policy::{Stored, selects},
+};
+use asked::Asking;
+
+/// Most records of one URL; the oldest makes room.
+const VARIANTS: usize = 32;
+
+/// Responses of mounts. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Responses {
+    tree: Tree,
+    blobs: Arc<dyn BlobStore>,
+    asking: Asking,
+}
+
+/// A stored response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Everything but the body.
+    pub head: Stored,
+    /// Where the body is; `None` for an empty one.
+    pub body: Option<StorageId>,
+}
+
+/// A body on its way into the store. Dropped before [`ResponseDraft::finish`], it never was there.
+pub struct ResponseDraft {
+    writer: Box<dyn BlobWriter>,
+    hasher: VsoHasher,
+    announced: Option<u64>,
+    length: u64,
+}
+
+// === impl Responses ===
+
+impl Responses {
+    /// What `database` and `blobs` keep.
+    pub fn new(database: &Database, blobs: Arc<dyn BlobStore>) -> Self {
+        Self { tree: database.tree(TreeName::Response), blobs, asking: Asking::default() }
+    }
+
+    /// The newest response of `url` for a request with these headers.
+    pub fn select(&self, url: &str, request: &HeaderMap) -> Option<Kept> {
+        let matching = self.variants(url).into_iter().map(|(_, kept)| kept);
+        let matching = matching.filter(|kept| selects(&kept.head.selecting, request));
+        matching.max_by_key(|kept| kept.head.received_at)
+    }
+
+    /// `url` is asked for from now on.
+    pub fn ask(&self, url: &str) -> Asked {
+        self.asking.begin(url)
+    }
+
+    /// Keeps a response of `url` in the place of the one with the same selecting fields, unless what was stored of it
+    /// was removed since it was `asked` for: then it may be from before that.
+    pub async fn keep(&self, url: &str, kept: &Kept, asked: &Asked) {
+        if !asked.is_current() {
+            return;
+        }
+        let mut variants = self.variants(url);
+        let key = [&prefix(url)[..], &variant(kept)].concat();
+        variants.retain(|(other, _)| *other != key);
+        variants.sort_by_key(|(_, kept)| kept.head.received_at);
+        let excess = variants.len().saturating_sub(VARIANTS - 1);
+        let oldest: Vec<_> = variants.into_iter().take(excess).map(|(key, _)| key).collect();
+        let (tree, record) = (self.tree.clone(), record::encode(kept));
+        let write = move || {
+            oldest.iter().try_for_each(|key| tree.remove(key).map(drop))?;
+            tree.insert(&key, &record)
+        };
+        Self::logged(off_thread("write response", write).await.and_then(|outcome| outcome), url);
+    }
+
+    /// Forgets every response of `url`.
+    pub async fn forget(&self, url: &str) {
+        self.asking.removed(url);
+        let (tree, prefix) = (self.tree.clone(), prefix(url));
+        let remove = move || {
+            let keys: Result<Vec<_>, _> = tree.scan_prefix(&prefix).map(|entry| Ok(entry?.0)).collect();
+            keys?.iter().try_for_each(|key| tree.remove(key).map(drop))
+        };
+        Self::logged(off_thread("remove responses", remove).await.and_then(|outcome| outcome), url);
+    }
+
+    /// Opens a response's body; `None` when it is gone.
+    pub async fn open(&self, body: &StorageId) -> Option<Blob> {
+        self.blobs.open(body).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "stored response unreadable");
+            None
+        })
+    }
+
+    /// Starts to store a body of `length` bytes, if that is known; `None` when the store refuses.
+    pub async fn begin(&self, length: Option<u64>) -> Option<ResponseDraft> {
+        match self.blobs.begin(BlobKind::Document, length).await {
+            Ok(writer) => {
+                Some(ResponseDraft { writer, hasher: VsoHasher::new(), announced: length, length: 0 })
+            }
+            Err(error) => {
+                tracing::warn!(%error, "response not stored");
+                None
+            }
+        }
+    }
+
+    fn variants(&self, url: &str) -> Vec<(Bytes, Kept)> {
+        let entries = self.tree.scan_prefix(&prefix(url)).filter_map(|entry| match entry {
+            Ok((key, value)) => Some((key, record::decode(&value)?)),
+            Err(error) => {
+                tracing::warn!(%error, url, "stored response unreadable");
+                None
+            }
+        });
+        entries.collect()
+    }
+
+    fn logged(outcome: Result<(), DiskError>, url: &str) {
+        if let Err(error) = outcome {
+            tracing::warn!(%error, url, "record of a response not written");
+        }
+    }
+}
+
+// === impl ResponseDraft ===
+
+impl ResponseDraft {
+    /// Takes the next bytes; whether the store took them.
+    pub async fn write(&mut self, bytes: Bytes) -> bool {
+        self.hasher.update(&bytes);
+        self.length += bytes.len() as u64;
+        let written = self.writer.write(bytes).await;
+        written.inspect_err(|error| tracing::warn!(%error, "response not stored")).is_ok()
+    }
+
+    /// Whether as many bytes came as were announced.
+    pub fn is_whole(&self) -> bool {
+        self.announced == Some(self.length)
+    }
+
+    /// The body is whole. Where it is now (nowhere, if it is empty); an error when the store refused.
+    pub async fn finish(self) -> Result<Option<StorageId>, ()> {
+        if self.length == 0 {
+            return Ok(None);
+        }
+        let id = self.hasher.finish();
+        let committed = self.writer.commit(id, Digests::default()).await;
+        committed.inspect_err(|error| tracing::warn!(%error, "response not stored")).map_err(drop)?;
+        Ok(Some(id))
+    }
+}
+
+fn prefix(url: &str) -> [u8; 32] {
+    Sha256::digest(url).into()
+}
+
+fn variant(kept: &Kept) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for (name, value) in &kept.head.selecting {
+        for part in [name.as_str().as_bytes(), value.as_deref().unwrap_or_default()] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        digest.update([u8::from(value.is_some())]);
+    }
+    digest.finalize().into()
+}

@@ -1,0 +1,200 @@
+//! A mount over real sockets: what its origin is asked, what clients get, and what is kept.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use feedgate::{
+    app::Gate,
+    clock::Clock,
+    config::{Config, mount::Mount},
+};
+
+use crate::scripted::{Act, Client, Reply, Seen, Service, answer, ask, config, get, start_at, stop};
+
+const PATH: &str = "/mirror/a/file.txt";
+
+/// An origin, a gate with a mount of it, and the time of day.
+struct Scene {
+    origin: Service,
+    gate: Gate,
+    clock: Clock,
+    config: Config,
+    _folder: tempfile::TempDir,
+}
+
+impl Scene {
+    async fn new(script: impl FnMut(&Seen) -> Act + Send + 'static) -> Self {
+        let (origin, folder) = (Service::start(script).await, tempfile::tempdir().unwrap());
+        let mut config = config(origin.address, folder.path());
+        config.mounts =
+            mounts(&format!("path = \"/mirror/\"\nupstream = \"http://{}/base\"\n", origin.address));
+        let clock = Clock::manual(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+        let gate = start_at(config.clone(), clock.clone()).await;
+        Self { origin, gate, clock, config, _folder: folder }
+    }
+
+    async fn get(&self, headers: &str) -> Reply {
+        get(self.gate.address(), PATH, headers).await
+    }
+
+    /// How often the origin was asked for the file.
+    fn asked(&self) -> usize {
+        self.origin.asked("/base/a/file.txt").len()
+    }
+}
+
+fn mounts(table: &str) -> Vec<Mount> {
+    Config::parse(&format!("[[mount]]\n{table}"), &BTreeMap::new()).unwrap().config.mounts
+}
+
+fn fresh(_: &Seen) -> Act {
+    answer("200 OK", "Cache-Control: max-age=60\r\nETag: \"1\"\r\nSet-Cookie: a=b\r\nX: y\r\n", "0123456789")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_response_is_served_without_its_origin_whole_and_in_parts() {
+    let mut scene = Scene::new(fresh).await;
+    let first = scene.get("X-Client: 1\r\nConnection: X-Hop\r\nX-Hop: 1\r\n").await;
+    assert_eq!((first.status, first.text()), (200, "0123456789".to_owned()));
+    assert_eq!(first.header("cache-status"), Some("feedgate; fwd=uri-miss; stored"));
+    let asked = &scene.origin.asked("/base/a/file.txt")[0];
+    assert_eq!((asked.header("x-client"), asked.header("x-hop")), (Some("1"), None));
+    assert_eq!(asked.header("via"), Some("1.1 feedgate"));
+    assert_eq!(asked.header("host"), Some(scene.origin.address.to_string().as_str()));
+
+    scene.clock.advance(Duration::from_secs(7));
+    let again = scene.get("").await;
+    assert_eq!((again.text(), again.header("age"), again.header("x")), (first.text(), Some("7"), Some("y")));
+    assert_eq!(again.header("cache-status"), Some("feedgate; hit; ttl=53"));
+    assert_eq!(again.header("set-cookie"), Some("a=b"));
+    let part = scene.get("Range: bytes=2-4\r\n").await;
+    assert_eq!(
+        (part.status, part.text(), part.header("content-range")),
+        (206, "234".into(), Some("bytes 2-4/10"))
+    );
+    let unchanged = scene.get("If-None-Match: \"0\", W/\"1\"\r\n").await;
+    assert_eq!((unchanged.status, unchanged.header("etag")), (304, Some("\"1\"")));
+    let head = ask(scene.gate.address(), &format!("HEAD {PATH} HTTP/1.1\r\nHost: g\r\n\r\n")).await;
+    assert_eq!((head.status, head.header("content-length")), (200, Some("10")));
+    assert_eq!(scene.asked(), 1);
+
+    stop(scene.gate).await;
+    scene.gate = start_at(scene.config.clone(), scene.clock.clone()).await;
+    assert_eq!(get(scene.gate.address(), PATH, "").await.text(), "0123456789");
+    assert_eq!(scene.origin.asked("/base/a/file.txt").len(), 1, "it survives a restart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_response_is_validated_and_brought_up_to_date() {
+    let script = |seen: &Seen| match seen.header("if-none-match") {
+        Some("\"1\"") => {
+            Act::Answer(b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60\r\nX: z\r\n\r\n".into())
+        }
+        _ => fresh(seen),
+    };
+    let scene = Scene::new(script).await;
+    scene.get("").await;
+    scene.clock.advance(Duration::from_secs(61));
+    let validated = scene.get("Range: bytes=0-1\r\nIf-None-Match: \"other\"\r\n").await;
+    assert_eq!(
+        (validated.status, validated.text(), validated.header("x")),
+        (206, "01".to_owned(), Some("z"))
+    );
+    assert_eq!(validated.header("cache-status"), Some("feedgate; fwd=stale; stored"));
+    assert_eq!(scene.origin.asked("/base/a/file.txt")[1].header("range"), None);
+    let again = scene.get("").await;
+    assert_eq!(
+        (again.text(), again.header("x"), again.header("age")),
+        ("0123456789".into(), Some("z"), Some("0"))
+    );
+    assert_eq!(scene.asked(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_body_breaks_for_its_client_and_is_not_kept() {
+    let scene = Scene::new(|_| {
+        Act::Close(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 10\r\n\r\n01234".into())
+    })
+    .await;
+    let mut client = Client::connect(scene.gate.address()).await;
+    client.send(format!("GET {PATH} HTTP/1.1\r\nHost: g\r\n\r\n")).await;
+    let broken = client.read("GET").await;
+    assert!(broken.is_none_or(|reply| !reply.whole), "half a body looked whole");
+    scene.origin.play(fresh);
+    assert_eq!(scene.get("").await.text(), "0123456789");
+    assert_eq!(scene.asked(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_reaches_the_origin_and_makes_what_is_stored_invalid() {
+    let script = |seen: &Seen| match seen.line.split(' ').next() {
+        Some("GET") => fresh(seen),
+        _ => answer("201 Created", "Location: /base/a/file.txt\r\n", "done"),
+    };
+    let scene = Scene::new(script).await;
+    scene.get("").await;
+    let written =
+        ask(scene.gate.address(), "POST /mirror/a HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\n\r\nabc").await;
+    assert_eq!((written.status, written.text()), (201, "done".to_owned()));
+    assert_eq!(written.header("location"), Some(PATH), "the mount's own URL");
+    assert_eq!(
+        scene.origin.asked("/base/a").iter().find(|seen| seen.line.starts_with("POST")).unwrap().body,
+        b"abc"
+    );
+    scene.get("").await;
+    assert_eq!(scene.asked(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_credential_brought_is_shared_only_if_the_origin_says_so() {
+    let scene = Scene::new(fresh).await;
+    for credential in ["Authorization: Basic YTph\r\n", "", "", "Authorization: Basic YjpI\r\n"] {
+        scene.get(credential).await;
+    }
+    let seen = scene.origin.asked("/base/a/file.txt");
+    let credentials: Vec<_> = seen.iter().map(|seen| seen.header("authorization")).collect();
+    assert_eq!(credentials, [Some("Basic YTph"), None], "the second, without one, was stored for all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_response_stands_in_where_that_is_allowed() {
+    let mut scene = Scene::new(|seen: &Seen| {
+        let control = if seen.path().contains("strict") { "max-age=1, must-revalidate" } else { "max-age=1" };
+        answer("200 OK", &format!("Cache-Control: {control}\r\n"), "body")
+    })
+    .await;
+    let address = scene.gate.address();
+    get(address, "/mirror/strict", "").await;
+    scene.get("").await;
+    scene.origin.vanish().await;
+    scene.clock.advance(Duration::from_secs(60));
+    let stale = scene.get("").await;
+    assert_eq!((stale.status, stale.text(), stale.header("age")), (200, "body".to_owned(), Some("60")));
+    assert_eq!(get(address, "/mirror/strict", "").await.status, 502);
+    assert_eq!(scene.get("Cache-Control: only-if-cached\r\n").await.status, 504);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_response_is_refreshed_behind_the_answer_where_that_is_allowed() {
+    let scene =
+        Scene::new(|_| answer("200 OK", "Cache-Control: max-age=10, stale-while-revalidate=60\r\n", "body"))
+            .await;
+    scene.get("").await;
+    scene.clock.advance(Duration::from_secs(20));
+    assert_eq!(scene.get("").await.header("cache-status"), Some("feedgate; hit; ttl=-10"));
+    scene.origin.until(|seen| seen.len() == 2).await;
+    crate::support::until(|| async { scene.get("").await.header("age") == Some("0") }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_paths_below_the_mount_are_its_own() {
+    let scene = Scene::new(|_| answer("404 Not Found", "", "")).await;
+    let address = scene.gate.address();
+    get(address, "/contoso/_packaging/main/npm/registry/x", "").await;
+    assert_eq!(get(address, "/mirror/a/%2e%2e/b", "").await.status, 400);
+    get(address, "/mirror/q?a=1//2", "").await;
+    assert_eq!(scene.origin.asked("/base").iter().map(Seen::path).collect::<Vec<_>>(), ["/base/q?a=1//2"]);
+    assert!(!scene.origin.asked("/contoso/").is_empty(), "the service's own routes are still its own");
+}
