@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 use crate::{clock::Clock, config::Config};
 use running::{Started, run};
 
+/// Threads for calls that block: files, the database, hashing and packing of documents.
+const BLOCKING_THREADS: usize = 64;
 /// How long tasks get to end once requests are over.
 const TASKS_END: Duration = Duration::from_secs(2);
 
@@ -94,5 +96,8 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
     if threads > 0 {
         builder.worker_threads(threads);
     }
+    // Each thread keeps a stack and memory of the allocator's: with tokio's 512, a burst of cold reads grew the process
+    // for good. More than these at once do not make a disk faster.
+    builder.max_blocking_threads(BLOCKING_THREADS);
     builder.thread_name("feedgate-io").enable_all().build().context("runtime")
 }

@@ -23,7 +23,7 @@ use crate::{
     disk::Database,
     handler::Handler,
     listener::{Door, Room, RoomMetrics},
-    proxy::{Edge, EdgeMetrics, Forwarder, Intake},
+    proxy::{Edge, EdgeMetrics, Forwarder, Intake, Outflow},
     route::Collections,
     throttle::{Limits, Throttle},
     upstream::Dialer,
@@ -91,6 +91,7 @@ impl Running {
             mounts,
             forwarder: Forwarder { dialer: Dialer::new(&config.upstream), throttle, clock: clock.clone() },
             metrics: metrics.clone(),
+            outflow: Outflow::default(),
         };
         let conf = Arc::new(server_conf(&config));
         let (address, admin_address) = (listener.local_addr()?, admin_sockets.listener.local_addr()?);

@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use super::{metrics::InFlight, passage::Collected, progress::Progress};
+use super::{metrics::InFlight, outflow::Outflow, passage::Collected, progress::Progress};
 use crate::{
     access::CallerId,
     document::rewrite::Rewriter,
@@ -38,6 +38,8 @@ pub struct RequestContext {
     pub answered: bool,
     /// Body bytes sent.
     pub sent: u64,
+    /// What clients have not taken yet.
+    pub outflow: Outflow,
     /// Set when Pingora forwards the request itself.
     pub forward: Option<Forwarding>,
     /// Counts the request. Pingora drops this context after the last byte was flushed, which is later than
@@ -71,7 +73,7 @@ pub struct Forwarding {
 
 impl RequestContext {
     /// A request that starts now.
-    pub fn new(in_flight: InFlight) -> Self {
+    pub fn new(in_flight: InFlight, outflow: Outflow) -> Self {
         Self {
             id: uuid::Uuid::new_v4().simple().to_string(),
             started: Instant::now(),
@@ -85,6 +87,7 @@ impl RequestContext {
             error: None,
             answered: false,
             sent: 0,
+            outflow,
             forward: None,
             _in_flight: in_flight,
         }

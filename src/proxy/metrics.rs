@@ -193,7 +193,7 @@ mod tests {
     use super::EdgeMetrics;
     use crate::{
         handler::{CacheStatus, RouteClass},
-        proxy::RequestContext,
+        proxy::{Outflow, RequestContext},
         route::DocumentClass,
     };
 
@@ -222,7 +222,7 @@ mod tests {
         for (class, cache, tier, status, source, bytes, requests) in rows {
             let registry = Registry::new();
             let metrics = EdgeMetrics::new(&registry).unwrap();
-            let mut context = RequestContext::new(metrics.begin());
+            let mut context = RequestContext::new(metrics.begin(), Outflow::default());
             (context.method, context.class, context.cache, context.tier) = (Method::GET, class, cache, tier);
             (context.status, context.sent) = (StatusCode::from_u16(status).ok(), 100);
             metrics.ended(&context);

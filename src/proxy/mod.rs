@@ -10,6 +10,7 @@ mod forward;
 mod framing;
 mod intake;
 mod metrics;
+mod outflow;
 mod passage;
 mod progress;
 pub mod range;
@@ -32,6 +33,7 @@ pub use context::RequestContext;
 pub use forward::Forwarder;
 pub use intake::Intake;
 pub use metrics::EdgeMetrics;
+pub use outflow::Outflow;
 
 use crate::{
     document::rewrite::Rewriter,
@@ -64,6 +66,8 @@ pub struct Edge {
     pub forwarder: Forwarder,
     /// Counters.
     pub metrics: EdgeMetrics,
+    /// What clients have not taken yet.
+    pub outflow: Outflow,
 }
 
 // === impl Edge ===
@@ -214,7 +218,7 @@ impl ProxyHttp for Edge {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> Self::CTX {
-        RequestContext::new(self.metrics.begin())
+        RequestContext::new(self.metrics.begin(), self.outflow.clone())
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut Self::CTX) -> Result<bool> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::{Error, ErrorType, Result, http::ResponseHeader, proxy::Session};
+use tokio::time::Instant;
 
 use super::{
     context::RequestContext,
@@ -19,13 +20,10 @@ use crate::{
     handler::{PackageBody, Reply, ReplyBody},
 };
 
-/// Bytes read from the store for one write.
-const STORED_READ: usize = 256 << 10;
-/// Bytes read from a download in progress for one write: hundreds may follow it. With 200 clients of a package of
-/// 50 MB, memory grew by 43 MB at 64 KiB and by 19 MB at 16 KiB.
-const FILLING_READ: usize = 16 << 10;
-/// How long one write may take before the client counts as gone; with pieces of [`STORED_READ`] that is anybody
-/// who takes less than some 4 KiB a second.
+/// Bytes of a document for one write.
+const WRITE: usize = 256 << 10;
+/// How long one write may take before the client counts as gone; with the largest pieces that is anybody who takes
+/// less than some 4 KiB a second.
 pub const STALL: Duration = Duration::from_secs(60);
 /// The request's id, in every answer.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -165,8 +163,8 @@ async fn send_payload(session: &mut Session, context: &mut RequestContext, paylo
     match payload {
         Payload::Nothing => Ok(()),
         Payload::Bytes(mut body) => {
-            while body.len() > STORED_READ {
-                write(session, context, body.split_to(STORED_READ), false).await?;
+            while body.len() > WRITE {
+                write(session, context, body.split_to(WRITE), false).await?;
             }
             write(session, context, body, true).await
         }
@@ -197,20 +195,19 @@ async fn send_range(
     body: &PackageBody,
     range: std::ops::Range<u64>,
 ) -> Result<()> {
-    let (mut source, piece) = match body {
-        PackageBody::Stored(blob) => (Source::Stored(blob.bytes.clone()), STORED_READ),
+    let mut source = match body {
+        PackageBody::Stored(blob) => Source::Stored(blob.bytes.clone()),
         PackageBody::Filling { fill, length } => {
             if range != (0..*length) {
                 // A part of a body could be complete before the whole of it is checked.
                 fill.verified().await.map_err(|error| broken(&error))?;
             }
-            let reader = fill.reader(range.start).map_err(|error| broken(&error))?;
-            (Source::Filling(reader), FILLING_READ)
+            Source::Filling(fill.reader(range.start).map_err(|error| broken(&error))?)
         }
     };
-    let mut offset = range.start;
+    let (mut offset, mut pieces) = (range.start, context.outflow.pieces());
     while offset < range.end {
-        let most = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(piece);
+        let most = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(pieces.next());
         let bytes = match &mut source {
             Source::Stored(bytes) => bytes.read_at(offset, most).await.map_err(|error| broken(&error))?,
             Source::Filling(reader) => reader.read_at(offset, most).await.map_err(|error| broken(&error))?,
@@ -219,7 +216,9 @@ async fn send_range(
             return Err(Error::explain(ErrorType::InternalError, "the body ended early"));
         }
         offset += bytes.len() as u64;
+        let begun = Instant::now();
         write(session, context, bytes, false).await?;
+        pieces.taken(begun.elapsed());
     }
     Ok(())
 }

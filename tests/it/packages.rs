@@ -1,8 +1,9 @@
 //! Package bytes through the gate: whole, in parts, and what it costs the service.
 
 use bytes::Bytes;
+use feedgate_simulator::{Feed, NpmPackage, NpmVersion, Organisation, Simulator};
 
-use crate::support::{NPM, NUGET, PAT, Scene};
+use crate::support::{NPM, NUGET, PAT, Scene, readers};
 
 const LARGE: &str = "large/-/large-1.0.0.tgz";
 
@@ -83,4 +84,22 @@ async fn if_range_and_if_none_match_look_at_the_content() {
     assert_eq!(scene.get_with(&path, &[("If-None-Match", &tag)]).await.status, 304);
     let head = scene.send_as("HEAD", Some(PAT), &path, &[]).await;
     assert_eq!(head.header("content-length"), Some(large(&scene).len().to_string().as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn misses_one_after_the_other_share_connections() {
+    let feed = (0..20).fold(Feed::new("main"), |feed, number| {
+        let package = NpmPackage::new(&format!("p{number}"));
+        feed.npm(package.version("1.0.0", NpmVersion::new().size(300_000)))
+    });
+    let organisation = readers(Organisation::new("contoso").feed(feed));
+    let scene = Scene::with(Simulator::builder().organisation(organisation).start().await.unwrap(), "");
+    for number in 0..20 {
+        let response = scene.get(&format!("{NPM}/p{number}/-/p{number}-1.0.0.tgz")).await;
+        assert!(response.status == 200 && response.complete);
+    }
+    assert_eq!(scene.downloads().await, 20);
+    // One to each host; some more where a request came before the connection of the one before was back.
+    let connections = scene.simulator.accepted_connections();
+    assert!(connections <= 6, "{connections} connections for 40 requests");
 }
