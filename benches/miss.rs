@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a scene that cannot be set must end the bench loudly")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
+#[allow(dead_code, reason = "it serves several programs")]
 mod measure;
 #[allow(dead_code, reason = "it serves several programs")]
 #[path = "../tests/it/support.rs"]

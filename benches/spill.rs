@@ -6,34 +6,29 @@
 //! cold for the store (it was opened anew) and warm for the system's page cache. Needs 4 GB of disk below the
 //! system's directory for temporary files, and a few minutes.
 
-#![expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "figures for people"
-)]
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
+#[path = "measure/blobs.rs"]
+mod blobs;
 
 use std::{
-    collections::VecDeque,
     env, fs,
     io::{self, Write},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Duration,
 };
 
-use bytes::Bytes;
 use feedgate::{
-    blob::{BlobKind, BlobStore, Digests, DiskStore},
+    blob::{BlobStore, DiskStore},
     clock::Clock,
     config::store::StoreSettings,
     disk::{Database, DatabaseSettings, StoreDirectory},
-    ident::StorageId,
 };
-use futures::{StreamExt, TryStreamExt, stream};
-use rand::{Rng, RngCore, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tokio::time::Instant;
+
+use blobs::{LONGEST, Material, Planned, disk, plan, plan_bytes, rate};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -49,10 +44,6 @@ const SPILL_SIZES: [(&str, u64); 6] = [
 ];
 /// Blobs in a fill; about 1 GB.
 const BLOBS: usize = 3_000;
-/// Median length and spread of packages: e^(µ + σ²/2) is the mean.
-const MEDIAN: f64 = 32_000.0;
-const SIGMA: f64 = 2.22;
-const LONGEST: u64 = 50 * MIB;
 /// Writers at once in the second fill and under churn.
 const WRITERS: usize = 8;
 /// Budget under churn; four times as much is written.
@@ -60,16 +51,10 @@ const CHURN_CAPACITY: u64 = 512 * MIB;
 /// Records in the measurement of opening a store.
 const RECORDS: usize = 100_000;
 
-#[derive(Clone, Copy)]
-struct Planned {
-    id: StorageId,
-    length: u64,
-}
-
 struct Bench {
     root: PathBuf,
     spill: u64,
-    block: Bytes,
+    material: Material,
 }
 
 fn main() -> ExitCode {
@@ -134,7 +119,7 @@ async fn row(name: &str, spill: u64) -> Result<(), Failure> {
     let bench = Bench::new(root.path(), spill);
     let (mut first, second) = (plan(1, BLOBS), plan(2, BLOBS / 2));
     let (store, _) = bench.open(u64::MAX / 8).await?;
-    let alone = bench.fill(&store, &first, 1).await?;
+    let alone = bench.material.fill(&store, &first, 1).await?;
     let (rss_filled, filled) = (memory()?, bench.amplification(&store)?);
     drop(store);
 
@@ -149,7 +134,7 @@ async fn row(name: &str, spill: u64) -> Result<(), Failure> {
     }
     store.flush().await?;
     let halved = bench.amplification(&store)?;
-    let together = bench.fill(&store, &second, WRITERS).await?;
+    let together = bench.material.fill(&store, &second, WRITERS).await?;
     let (refilled, rss_end) = (bench.amplification(&store)?, memory()?);
     drop(store);
     let (_store, open) = bench.open(u64::MAX / 8).await?;
@@ -170,7 +155,7 @@ async fn churn(name: &str, spill: u64, longest: u64) -> Result<(), Failure> {
     let popular: Vec<_> = blobs.iter().step_by(5).copied().collect();
     let (mut random, mut highest, start) = (StdRng::seed_from_u64(6), 0, Instant::now());
     for (number, part) in blobs.chunks(50).enumerate() {
-        bench.fill(&store, part, WRITERS).await?;
+        bench.material.fill(&store, part, WRITERS).await?;
         for _ in part {
             store.open(&popular[random.random_range(..=number * 10)].id).await?;
         }
@@ -199,7 +184,7 @@ async fn records() -> Result<(), Failure> {
         blob.length = 200;
     }
     let start = Instant::now();
-    bench.fill(&store, &blobs, 64).await?;
+    bench.material.fill(&store, &blobs, 64).await?;
     let stored = start.elapsed();
     drop(store);
     let before = memory()?;
@@ -232,9 +217,7 @@ async fn read_all(store: &DiskStore, blobs: &[Planned]) -> Result<(f64, Vec<Dura
 
 impl Bench {
     fn new(root: &Path, spill: u64) -> Self {
-        let mut block = vec![0; 4 << 20];
-        StdRng::seed_from_u64(0).fill_bytes(&mut block);
-        Self { root: root.to_owned(), spill, block: block.into() }
+        Self { root: root.to_owned(), spill, material: Material::new() }
     }
 
     async fn open(&self, capacity: u64) -> Result<(DiskStore, Duration), Failure> {
@@ -252,76 +235,9 @@ impl Bench {
         Ok((store, start.elapsed()))
     }
 
-    /// Stores all of `blobs`, durably; MB/s.
-    async fn fill(&self, store: &DiskStore, blobs: &[Planned], writers: usize) -> Result<f64, Failure> {
-        let start = Instant::now();
-        let stored = stream::iter(blobs).map(|blob| self.store(store, *blob)).buffer_unordered(writers);
-        let lengths: Vec<u64> = stored.try_collect().await?;
-        Ok(rate(lengths.iter().sum(), start.elapsed()))
-    }
-
-    async fn store(&self, store: &DiskStore, blob: Planned) -> Result<u64, Failure> {
-        let mut writer = store.begin(BlobKind::Package, Some(blob.length)).await?;
-        let mut left = blob.length;
-        while left > 0 {
-            let at = usize::try_from(blob.length * 7 + left)? % (self.block.len() - 65_536);
-            let part = self.block.slice(at..at + usize::try_from(left.min(65_536))?);
-            left -= part.len() as u64;
-            writer.write(part).await?;
-        }
-        writer.commit(blob.id, Digests::default()).await?;
-        Ok(blob.length)
-    }
-
     fn amplification(&self, store: &DiskStore) -> Result<f64, Failure> {
         Ok(disk(&self.root)? as f64 / store.usage().payload as f64)
     }
-}
-
-/// Blobs of realistic sizes.
-fn plan(seed: u64, count: usize) -> Vec<Planned> {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut planned = || {
-        let mut hash = [0; 32];
-        random.fill_bytes(&mut hash);
-        let (radius, angle): (f64, f64) = (random.random_range(f64::EPSILON..1.0), random.random());
-        let normal = (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos();
-        let length = (MEDIAN * (SIGMA * normal).exp()).round() as u64;
-        Planned { id: StorageId::of_file(hash), length: length.clamp(100, LONGEST) }
-    };
-    (0..count).map(|_| planned()).collect()
-}
-
-/// Blobs of realistic sizes up to `longest`, as many as it takes to make `total` bytes.
-fn plan_bytes(seed: u64, longest: u64, total: u64) -> Vec<Planned> {
-    let blobs = plan(seed, 200_000).into_iter();
-    let cut = blobs.map(|blob| Planned { length: blob.length.min(longest), ..blob });
-    cut.scan(0, |sum, blob| {
-        *sum += blob.length;
-        (*sum <= total).then_some(blob)
-    })
-    .collect()
-}
-
-fn rate(bytes: u64, time: Duration) -> f64 {
-    bytes as f64 / 1e6 / time.as_secs_f64()
-}
-
-/// Bytes that the file system has given to everything below `root`.
-fn disk(root: &Path) -> io::Result<u64> {
-    let (mut bytes, mut pending) = (0, VecDeque::from([root.to_owned()]));
-    while let Some(path) = pending.pop_front() {
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            match entry.metadata() {
-                Ok(metadata) if metadata.is_dir() => pending.push_back(entry.path()),
-                Ok(metadata) => bytes += metadata.blocks() * 512,
-                // Gone between the two calls: the database cleans up by itself.
-                Err(_) => {}
-            }
-        }
-    }
-    Ok(bytes)
 }
 
 /// This process's resident memory in MB.

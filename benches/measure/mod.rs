@@ -1,5 +1,7 @@
 //! What several benches measure with: the gate as a process of its own, what the system says of a process, and tables.
 
+pub mod blobs;
+
 use std::{
     fs,
     io::{self, Write},
@@ -18,6 +20,9 @@ use crate::support;
 
 /// Clock ticks per second in `/proc/PID/stat`; the same on every Linux that Rust's standard library supports.
 const TICKS: u64 = 100;
+
+/// Why a bench ends.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A running `feedgate serve`, ended when dropped.
 pub struct Gate {
@@ -57,19 +62,35 @@ impl Gate {
 
     /// Its resident memory in MB, now and at its highest.
     pub fn memory(&self) -> (f64, f64) {
-        (self.status("VmRSS"), self.status("VmHWM"))
+        memory(&self.child.id().unwrap().to_string())
+    }
+
+    /// Ends it as an operator would, and waits for that.
+    pub async fn terminate(mut self) {
+        let id = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").arg(id).status().await.unwrap().success());
+        self.child.wait().await.unwrap();
+    }
+
+    /// Ends it without warning.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
     }
 
     /// Processor time that it has taken.
     pub fn processor(&self) -> Duration {
         processor(&self.child.id().unwrap().to_string())
     }
+}
 
-    fn status(&self, line: &str) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
-        let line = status.lines().find(|it| it.starts_with(line)).unwrap();
+/// Resident memory of a process (`self` for this one) in MB, now and at its highest.
+pub fn memory(process: &str) -> (f64, f64) {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let value = |name: &str| {
+        let line = status.lines().find(|it| it.starts_with(name)).unwrap();
         line.split_ascii_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
-    }
+    };
+    (value("VmRSS"), value("VmHWM"))
 }
 
 /// Processor time, of the user and of the system, that a process (`self` for this one) has taken.
