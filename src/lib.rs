@@ -27,6 +27,7 @@
 //! | 2 | [`blob`] | immutable bytes by storage id; fills that many follow |
 //! | 2 | [`listener`] | clients' connections: accepted, limited, cut into requests |
 //! | 2 | [`document`] | URL rewriting, abbreviated packument, representations |
+//! | 2 | [`guard`] | which packages are kept from builds, and documents without them |
 //! | 2 | [`lockfile`] | lockfiles of npm, pnpm, Yarn, Bun and NuGet, and what a build asks for by them |
 //! | 2 | [`policy`] | HTTP caching by the book: storing, reuse, freshening |
 //! | 3 | [`upstream`] | the service: connections, redirects, what its answers mean |
@@ -58,6 +59,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod document;
+pub mod guard;
 pub mod handler;
 pub mod ident;
 pub mod listener;

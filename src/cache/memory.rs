@@ -37,6 +37,8 @@ pub struct RepresentationKey {
     pub format: Format,
     /// The service's `Content-Type`, where it is kept; else empty.
     pub content_type: Arc<str>,
+    /// The rules by which versions were left out ([`crate::guard::Policy::stamp`]).
+    pub guard: Option<u64>,
 }
 
 /// One spelling of a feed for another: `{org}[/{project}]/_packaging/{feed}[@{view}]`.

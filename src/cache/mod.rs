@@ -17,6 +17,7 @@ mod memory;
 mod negative;
 mod packages;
 mod responses;
+mod sightings;
 
 use std::{io::Read as _, sync::Arc, time::SystemTime};
 
@@ -33,6 +34,7 @@ pub use memory::{RepresentationKey, Respelling, TierUse};
 pub use negative::NegativeCache;
 pub use packages::{Contradiction, PackageEntry, PackageIndex, Source};
 pub use responses::{Asked, Kept, ResponseDraft, Responses};
+pub use sightings::{Seen, Sightings};
 
 use crate::{
     blob::{BlobKind, BlobStore, Digests, VsoHasher},

@@ -8,6 +8,7 @@ mod admin;
 pub mod audit;
 pub mod changes;
 mod credential;
+mod guard;
 mod keys;
 mod limits;
 pub mod mount;
@@ -34,6 +35,7 @@ pub use self::{
     audit::AuditSettings,
     changes::Changes,
     credential::Credential,
+    guard::{Guard, Guarded, Pin},
     keys::{Problem, Setting},
     limits::ClientLimits,
     mount::Mount,
@@ -79,6 +81,10 @@ pub struct Config {
     pub feeds: Vec<FeedMode>,
     /// `[[mount]]`.
     pub mounts: Vec<Mount>,
+    /// `[[guard]]`.
+    pub guards: Vec<Guard>,
+    /// `[[pin]]`.
+    pub pins: Vec<Pin>,
     /// `[audit]`.
     pub audit: AuditSettings,
     /// `[log]`.
@@ -163,6 +169,8 @@ impl Config {
             outage: Outage::read(Keys::take(root, "outage", findings)),
             feeds: FeedMode::read_all(root, findings),
             mounts: Mount::read_all(root, findings),
+            guards: Guard::read_all(root, findings),
+            pins: Pin::read_all(root, findings),
             audit: AuditSettings::read(Keys::take(root, "audit", findings)),
             log: Log::read(Keys::take(root, "log", findings)),
         }

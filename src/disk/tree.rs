@@ -43,6 +43,8 @@ pub enum TreeName {
     Generation,
     /// Feed → how far its changes were read.
     Change,
+    /// Package → when its versions were first seen.
+    Sighting,
     /// What is stored, added up.
     Totals,
     /// URL at a mount's origin ‖ selecting fields → a response without its body.
@@ -72,7 +74,7 @@ pub struct Entries {
 // === impl TreeName ===
 
 impl TreeName {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Blob,
         Self::Chunk,
         Self::Recency,
@@ -82,6 +84,7 @@ impl TreeName {
         Self::Name,
         Self::Generation,
         Self::Change,
+        Self::Sighting,
         Self::Totals,
         Self::Response,
     ];
@@ -98,6 +101,7 @@ impl TreeName {
             Self::Name => "name",
             Self::Generation => "generation",
             Self::Change => "change",
+            Self::Sighting => "sighting",
             Self::Totals => "totals",
             Self::Response => "response",
         }

@@ -167,6 +167,7 @@ impl Part {
             respelling: None,
             format: Format::Json,
             content_type: "".into(),
+            guard: None,
         }
     }
 

@@ -61,6 +61,7 @@ impl Handler {
         request: &Request,
         route: &DocumentRoute,
     ) -> Result<Represented, HandlerError> {
+        self.guard_document(route)?;
         let Obtained { entry, body, cache } = self.obtained(request, route).await?;
         let stored = body.is_none();
         if let Some(representation) = self.represent(request, route, &entry, body).await {

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     blob::fill::FillError,
+    guard::Objection,
     throttle::ThrottleError,
     upstream::{Refusal, Refused, UpstreamError},
 };
@@ -66,6 +67,9 @@ pub enum HandlerError {
     /// The body of the request cannot be used.
     #[error("the request's body {0}")]
     Body(String),
+    /// A guard keeps the package from builds.
+    #[error("{0}")]
+    Guarded(Objection),
     /// Nobody answers `npm audit` usefully.
     #[error("no audit: {reason}")]
     NoAudit {
@@ -95,6 +99,7 @@ impl HandlerError {
             | Self::Internal(_) => true,
             Self::Method { .. }
             | Self::Refused(_)
+            | Self::Guarded(_)
             | Self::OnlyIfCached
             | Self::Left
             | Self::TooLarge { .. }

@@ -12,6 +12,7 @@ mod derived;
 mod discovery;
 mod document;
 mod error;
+mod guard;
 mod identify;
 mod keep;
 mod listing;
@@ -35,6 +36,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use changes::Following;
 pub use error::HandlerError;
+pub use guard::Guarding;
 pub use metrics::HandlerMetrics;
 pub use modes::Modes;
 pub use mount::{MountRequest, Mounts, WRITE_MOST};
@@ -43,7 +45,10 @@ pub use reply::{CacheStatus, PackageBody, Reply, ReplyBody};
 use crate::{
     access::{Access, Caller},
     blob::BlobStore,
-    cache::{Coalescer, DocumentCache, Entry, Flown, Generations, Identities, NegativeCache, PackageIndex},
+    cache::{
+        Coalescer, DocumentCache, Entry, Flown, Generations, Identities, NegativeCache, PackageIndex,
+        Sightings,
+    },
     clock::Clock,
     config,
     document::{
@@ -144,6 +149,10 @@ pub struct Parts {
     pub packages: PackageIndex,
     /// Which feed a spelling means.
     pub identities: Identities,
+    /// What is kept from builds.
+    pub guarding: Guarding,
+    /// When versions were first seen.
+    pub sightings: Sightings,
     /// What writes have made old.
     pub generations: Generations,
     /// Whose changes are followed.

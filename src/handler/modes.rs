@@ -84,17 +84,7 @@ impl Modes {
         if set.feeds.is_empty() {
             return set.default;
         }
-        let FeedRef { org, project, feed: name, .. } = feed.clone();
-        let whole = FeedRef::new(org, project, name, None);
-        let spelling = whole.spelling();
-        let learned = || identity(&whole).unwrap_or_else(|| spelling.clone());
-        let key = if feed.key() == feed.spelling() { learned() } else { feed.whole_key() };
-        let is_it = |one: &&FeedMode| {
-            let own = one.name.feed();
-            let spelled = own.spelling();
-            spelled == spelling || spelled == key || identity(own).as_ref() == Some(&key)
-        };
-        set.feeds.iter().find(is_it).map_or(set.default, |one| one.mode)
+        set.feeds.iter().find(|one| means(&one.name, feed, &identity)).map_or(set.default, |one| one.mode)
     }
 
     fn show(&self) {
@@ -113,13 +103,17 @@ impl Modes {
 impl Handler {
     /// The mode in which requests for `feed` are answered.
     pub(super) fn mode(&self, feed: &FeedRef) -> Mode {
-        let identity = |feed: &FeedRef| match self.parts.identities.get(feed, self.now()) {
+        self.parts.modes.of(feed, |feed| self.known_identity(feed))
+    }
+
+    /// What is known of the identity that a spelling has, without its view.
+    pub(super) fn known_identity(&self, feed: &FeedRef) -> Option<String> {
+        match self.parts.identities.get(feed, self.now()) {
             Known::Identity(identity) | Known::Old(identity) => {
                 Some(identity.split('@').next().unwrap_or_default().to_owned())
             }
             Known::Nothing | Known::Unknown => None,
-        };
-        self.parts.modes.of(feed, identity)
+        }
     }
 
     /// The same for a request that may be for no feed.
@@ -141,6 +135,18 @@ impl Handler {
             Mode::Fallback => self.parts.breaks.is_dead(service, org) || self.outage.suspects(service, org),
         }
     }
+}
+
+/// Whether the operator's `name` means `feed`, through whatever view; `identity` tells what is known of a spelling.
+pub(super) fn means(name: &FeedName, feed: &FeedRef, identity: impl Fn(&FeedRef) -> Option<String>) -> bool {
+    let FeedRef { org, project, feed: own_name, .. } = feed.clone();
+    let whole = FeedRef::new(org, project, own_name, None);
+    let spelling = whole.spelling();
+    let learned = || identity(&whole).unwrap_or_else(|| spelling.clone());
+    let key = if feed.key() == feed.spelling() { learned() } else { feed.whole_key() };
+    let own = name.feed();
+    let spelled = own.spelling();
+    spelled == spelling || spelled == key || identity(own).as_ref() == Some(&key)
 }
 
 #[cfg(test)]

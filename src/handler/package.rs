@@ -74,6 +74,7 @@ impl Handler {
         request: &Request,
         route: &PackageRoute,
     ) -> Result<Reply, HandlerError> {
+        self.guard_package(request, route).await?;
         let key = self.package_key(route);
         let stored = self.stored(route).await;
         let arriving = self.arriving.get(&key);

@@ -9,6 +9,7 @@ use http::{HeaderValue, header};
 use super::{
     Handler, Request,
     document::{INLINE, form},
+    guard::Sieve,
 };
 use crate::{
     cache::{Entry, Landing, RepresentationKey, Respelling},
@@ -33,6 +34,8 @@ struct Order {
     format: Format,
     /// The `Content-Type` of the service, where it is kept.
     content_type: Option<HeaderValue>,
+    /// What leaves versions out.
+    sieve: Option<Sieve>,
 }
 
 /// A representation, and how many URLs of the service were left in it.
@@ -54,6 +57,7 @@ impl Handler {
         body: Option<Bytes>,
     ) -> Option<Arc<Representation>> {
         let accepted = request.headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+        let (sieve, guard) = self.sieve(route).unzip();
         let key = RepresentationKey {
             digest: entry.digest,
             form: form(route.class(), &request.headers),
@@ -62,6 +66,7 @@ impl Handler {
             respelling: respelling(route, &entry.origin.spelling),
             format: route.document.format(),
             content_type: entry.origin.content_type.as_str().into(),
+            guard,
         };
         if let Some(ready) = self.parts.documents.representation(&key) {
             return Some(ready);
@@ -71,7 +76,7 @@ impl Handler {
             rewriter = rewriter.respell(from, to);
         }
         let (flight, handler, entry) = (format!("{key:?}"), self.clone(), Arc::clone(entry));
-        let work = |_| async move { Landing::now(handler.building(key, entry, body, rewriter).await) };
+        let work = |_| async move { Landing::now(handler.building(key, entry, body, rewriter, sieve).await) };
         self.builds.run(&flight, Priority::Document, work).await.0.flatten()
     }
 
@@ -81,6 +86,7 @@ impl Handler {
         entry: Arc<Entry>,
         body: Option<Bytes>,
         rewriter: Rewriter,
+        sieve: Option<Sieve>,
     ) -> Option<Arc<Representation>> {
         let _room = self.room(entry.length).await;
         let body = match body {
@@ -89,7 +95,7 @@ impl Handler {
         };
         let content_type = HeaderValue::from_str(&key.content_type).ok().filter(|kind| !kind.is_empty());
         let RepresentationKey { form, encoding, format, .. } = key;
-        let order = Order { body, rewriter, form, encoding, format, content_type };
+        let order = Order { body, rewriter, form, encoding, format, content_type, sieve };
         let built = off_thread_if_large(order.body.len(), move || build(&order)).await?;
         if built.leaked > 0 {
             self.parts.metrics.leaked(built.leaked as u64);
@@ -136,9 +142,11 @@ pub(super) async fn off_thread_if_large<T: Send + 'static>(
 }
 
 fn build(order: &Order) -> Built {
+    let sieved = order.sieve.as_ref().and_then(|sieve| sieve.filter(&order.body)).map(Bytes::from);
+    let body = sieved.as_ref().unwrap_or(&order.body);
     let rewritten = match order.format {
-        Format::Json => order.rewriter.rewrite_json(&order.body),
-        Format::Xml => order.rewriter.rewrite_xml(&order.body),
+        Format::Json => order.rewriter.rewrite_json(body),
+        Format::Xml => order.rewriter.rewrite_xml(body),
         Format::Text => Rewritten { body: order.body.clone(), replaced: 0, leaked: 0 },
     };
     let short = match order.form {
@@ -204,6 +212,7 @@ mod tests {
             encoding: Encoding::Identity,
             format,
             content_type: kept.map(http::HeaderValue::from_static),
+            sieve: None,
         };
         let built = build(&order);
         let representation = built.representation;

@@ -6,9 +6,11 @@
 mod name;
 mod npm;
 mod nuget;
+mod selector;
 mod storage_id;
 
 pub use name::{FeedRef, Name, NameError};
 pub use npm::{NpmName, NpmNameError};
 pub use nuget::{NugetId, NugetIdError, NugetVersion, NugetVersionError};
+pub use selector::{NamePattern, Rank, Selector};
 pub use storage_id::{StorageId, StorageIdError};

@@ -41,6 +41,7 @@ pub fn failure(error: &HandlerError, context: &RequestContext) {
         | HandlerError::Left
         | HandlerError::Dead(_)
         | HandlerError::Offline
+        | HandlerError::Guarded(_)
         | HandlerError::TooLarge { .. }
         | HandlerError::Body(_) => {
             tracing::debug!(id = context.id, key = context.key, %error, "request refused");

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::{
+    guard::Objection,
     handler::{CacheStatus, HandlerError, Reply, ReplyBody},
     listener::FramingError,
     route::RouteError,
@@ -90,6 +91,7 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
             answer
         }
         HandlerError::Dead(_) => dead("upstream_down", "the package service is down", id),
+        HandlerError::Guarded(objection) => guarded(objection, id),
         HandlerError::Offline => dead("offline", "feedgate is offline by its operator", id),
         HandlerError::Unavailable(_) => {
             let text = "the service cannot be reached, and there is no stored copy";
@@ -131,6 +133,22 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
 fn dead(code: &'static str, why: &str, id: &str) -> ErrorReply {
     let text = format!("{why}, and there is no stored copy");
     let mut answer = problem(StatusCode::FAILED_DEPENDENCY, code, &text, id);
+    answer.reply.reason = Some(text);
+    answer
+}
+
+/// What a guard keeps from builds. Elsewhere than where it is pinned a package does not exist: a client with several
+/// sources goes on to the next one. The reason phrase has the text, which is what NuGet shows.
+fn guarded(objection: &Objection, id: &str) -> ErrorReply {
+    let status = match objection {
+        Objection::Pinned { .. } => StatusCode::NOT_FOUND,
+        Objection::Denied { .. }
+        | Objection::NotAllowed { .. }
+        | Objection::Young { .. }
+        | Objection::Unknown { .. } => StatusCode::FORBIDDEN,
+    };
+    let text = objection.to_string();
+    let mut answer = problem(status, "guard", &text, id);
     answer.reply.reason = Some(text);
     answer
 }

@@ -12,6 +12,7 @@ mod clients;
 mod derived;
 mod documents;
 mod faults;
+mod guards;
 mod identity;
 mod installs;
 mod listings;

@@ -1,0 +1,381 @@
+//! Guards against bad packages: what is kept from builds although the service has it, and why.
+//!
+//! Pure: rules come from the configuration, `now` and what is known of a version's age come in, an [`Objection`] that
+//! explains itself comes out. Documents are filtered by the same rules as downloads (`packument`, `nuget`, `odata`), so a
+//! client never resolves to a version that it would then be refused. Left out: what is *in* a package, signatures,
+//! licences; and documents for operators (REST), which tell the truth about the feed.
+
+mod nuget;
+mod odata;
+mod packument;
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    config::{Guard, Guarded, Pin, changes::FeedName, units::format_span},
+    ident::{NamePattern, Selector},
+    route::Protocol,
+};
+
+pub use self::{
+    nuget::{filter_registration, filter_search, filter_version_list, registered, version_list},
+    odata::filter_feed,
+    packument::{filter_packument, versions_of},
+};
+
+/// A version, and when it was released as the document that names it tells.
+pub type Release = (String, Option<SystemTime>);
+
+/// All rules of the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Guards {
+    guards: Vec<Guard>,
+    pins: Vec<Pin>,
+}
+
+/// The rules for one name in one feed.
+#[derive(Debug)]
+pub struct Policy<'a> {
+    name: &'a str,
+    protocol: Protocol,
+    guards: Vec<&'a Guard>,
+    /// Pins of the name, when none of them is for this feed.
+    elsewhere: Option<&'a Pin>,
+}
+
+/// Why a package is kept from a build. Its text is for the client: it names the thing and the rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Objection {
+    /// The name may come from other feeds only.
+    Pinned {
+        /// The package.
+        name: String,
+        /// The pattern that has its name.
+        pattern: String,
+        /// The feeds, as the configuration names them.
+        feeds: String,
+    },
+    /// It is on the list of what is refused.
+    Denied {
+        /// The package, with its version unless all are refused.
+        package: String,
+        /// The selector that means it.
+        selector: String,
+    },
+    /// It is not on the list of what is allowed.
+    NotAllowed {
+        /// The package, with its version unless none is allowed.
+        package: String,
+    },
+    /// The version is too young.
+    Young {
+        /// The package and its version.
+        package: String,
+        /// How old it must be.
+        least: Duration,
+        /// How much of that is left.
+        left: Duration,
+    },
+    /// Nothing is known of the version's age, or of which package is meant.
+    Unknown {
+        /// What was asked for.
+        package: String,
+    },
+}
+
+// === impl Guards ===
+
+impl Guards {
+    /// The rules of the configuration.
+    pub fn new(guards: Vec<Guard>, pins: Vec<Pin>) -> Self {
+        Self { guards, pins }
+    }
+
+    /// Whether there are no rules at all.
+    pub fn are_off(&self) -> bool {
+        self.guards.is_empty() && self.pins.is_empty()
+    }
+
+    /// All feeds that the rules name.
+    pub fn feeds(&self) -> impl Iterator<Item = &FeedName> {
+        let guards = self.guards.iter().flat_map(|guard| &guard.feeds);
+        guards.chain(self.pins.iter().flat_map(|pin| &pin.feeds))
+    }
+
+    /// The rules for packages called `name`; `is_here` tells whether a configured feed is the one that is asked.
+    pub fn policy<'a>(
+        &'a self,
+        name: &'a str,
+        protocol: Protocol,
+        is_here: impl Fn(&FeedName) -> bool,
+    ) -> Policy<'a> {
+        let guards = self.guards.iter().filter(|guard| {
+            covers(guard.protocol, protocol) && (guard.feeds.is_empty() || guard.feeds.iter().any(&is_here))
+        });
+        let fold = protocol == Protocol::Nuget;
+        let pins: Vec<_> = self
+            .pins
+            .iter()
+            .filter(|pin| covers(pin.protocol, protocol) && pattern(pin, name, fold).is_some())
+            .collect();
+        let here = pins.iter().any(|pin| pin.feeds.iter().any(&is_here));
+        Policy {
+            name,
+            protocol,
+            guards: guards.collect(),
+            elsewhere: pins.first().copied().filter(|_| !here),
+        }
+    }
+}
+
+// === impl Policy ===
+
+impl Policy<'_> {
+    /// Whether nothing is refused.
+    pub fn is_free(&self) -> bool {
+        self.guards.is_empty() && self.elsewhere.is_none()
+    }
+
+    /// Whether the age of versions matters.
+    pub fn asks_age(&self) -> bool {
+        self.least_age().is_some()
+    }
+
+    /// The objection to the whole package, whatever the version.
+    pub fn to_name(&self) -> Option<Objection> {
+        let package = || self.name.to_owned();
+        if let Some(pin) = self.elsewhere {
+            let pattern = pattern(pin, self.name, self.fold()).map(ToString::to_string).unwrap_or_default();
+            let feeds = pin.feeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Some(Objection::Pinned { name: package(), pattern, feeds });
+        }
+        let concerned = |selector: &&Selector| selector.concerns(self.name, self.fold());
+        self.guards.iter().find_map(|guard| {
+            if let Some(selector) = guard.deny.iter().filter(concerned).find(|selector| selector.is_whole()) {
+                return Some(Objection::Denied { package: package(), selector: selector.to_string() });
+            }
+            let allowed = guard.allow.is_empty() || guard.allow.iter().any(|one| concerned(&one));
+            (!allowed).then(|| Objection::NotAllowed { package: package() })
+        })
+    }
+
+    /// The objection to one version; `released` is since when it counts, if that is known.
+    pub fn to_version(
+        &self,
+        version: &str,
+        released: Option<SystemTime>,
+        now: SystemTime,
+    ) -> Option<Objection> {
+        let package = || format!("{}@{version}", self.name);
+        let meant = |selector: &&Selector| selector.matches(self.name, version, self.fold());
+        let listed = self.guards.iter().find_map(|guard| {
+            if let Some(selector) = guard.deny.iter().find(meant) {
+                return Some(Objection::Denied { package: package(), selector: selector.to_string() });
+            }
+            let allowed = guard.allow.is_empty() || guard.allow.iter().any(|one| meant(&one));
+            (!allowed).then(|| Objection::NotAllowed { package: package() })
+        });
+        listed.or_else(|| {
+            let aged = self.guards.iter().filter(|guard| !guard.exempt.iter().any(|one| meant(&one)));
+            let least = aged.map(|guard| guard.min_release_age).max().filter(|least| !least.is_zero())?;
+            let Some(released) = released else { return Some(Objection::Unknown { package: package() }) };
+            let left = least.checked_sub(now.duration_since(released).unwrap_or_default());
+            let left = left.filter(|left| !left.is_zero())?;
+            Some(Objection::Young { package: package(), least, left })
+        })
+    }
+
+    /// What tells one answer under these rules from one under others, for what is kept of answers; `None` without rules.
+    /// It changes with the minute where ages matter.
+    pub fn stamp(&self, now: SystemTime) -> Option<u64> {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+        if self.is_free() {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        format!("{:?}", self.guards).hash(&mut hasher);
+        self.name.hash(&mut hasher);
+        if self.asks_age() {
+            let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            (since.as_secs() / 60).hash(&mut hasher);
+        }
+        Some(hasher.finish())
+    }
+
+    fn least_age(&self) -> Option<Duration> {
+        let least = self.guards.iter().map(|guard| guard.min_release_age).max();
+        least.filter(|least| !least.is_zero())
+    }
+
+    fn fold(&self) -> bool {
+        self.protocol == Protocol::Nuget
+    }
+}
+
+// === impl Objection ===
+
+impl Objection {
+    /// What kind of rule it is, for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Pinned { .. } => "pinned",
+            Self::Denied { .. } => "denied",
+            Self::NotAllowed { .. } => "not_allowed",
+            Self::Young { .. } => "young",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+
+    /// Every kind.
+    pub const REASONS: [&'static str; 5] = ["pinned", "denied", "not_allowed", "young", "unknown"];
+}
+
+impl fmt::Display for Objection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pinned { name, pattern, feeds } => {
+                write!(f, "{name} is not taken from this feed: a pin keeps {pattern} to {feeds}")
+            }
+            Self::Denied { package, selector } => {
+                write!(f, "{package} is refused by a guard: it is on the list of what is denied ({selector})")
+            }
+            Self::NotAllowed { package } => {
+                write!(f, "{package} is refused by a guard: it is not on the list of what is allowed")
+            }
+            Self::Young { package, least, left } => {
+                let left = format_span(Duration::from_secs(left.as_secs().max(1)));
+                write!(
+                    f,
+                    "{package} is refused by a guard: versions must be {} old, {left} are left",
+                    format_span(*least)
+                )
+            }
+            Self::Unknown { package } => {
+                write!(f, "{package} is refused by a guard: it is not known what or how old it is")
+            }
+        }
+    }
+}
+
+fn covers(guarded: Guarded, protocol: Protocol) -> bool {
+    match guarded {
+        Guarded::All => true,
+        Guarded::Npm => protocol == Protocol::Npm,
+        Guarded::Nuget => protocol == Protocol::Nuget,
+    }
+}
+
+fn pattern<'a>(pin: &'a Pin, name: &str, fold: bool) -> Option<&'a NamePattern> {
+    pin.names.iter().find(|pattern| pattern.matches(name, fold))
+}
+
+/// A time as the service writes it: RFC 3339, at times without the zone (facts §5.3), which is UTC then.
+fn told(text: &str) -> Option<SystemTime> {
+    use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+    let parsed = OffsetDateTime::parse(text, &Rfc3339)
+        .or_else(|_| OffsetDateTime::parse(&format!("{text}Z"), &Rfc3339));
+    parsed.ok().map(SystemTime::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::{Guards, Objection, told};
+    use crate::{
+        config::{Guard, Guarded, Pin},
+        route::Protocol,
+    };
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn guard(deny: &[&str], allow: &[&str], days: u32) -> Guard {
+        let read = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        Guard {
+            feeds: Vec::new(),
+            protocol: Guarded::All,
+            deny: read(deny),
+            allow: read(allow),
+            min_release_age: DAY * days,
+            exempt: read(&["@contoso/*"]),
+        }
+    }
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + DAY * 20_000
+    }
+
+    #[test]
+    fn lists_and_ages_are_held_to() {
+        let guards = Guards::new(vec![guard(&["evil", "left-pad@<1.3.0"], &[], 3)], Vec::new());
+        let ask = |name: &str, version: &str, days: Option<u32>| {
+            let policy = guards.policy(name, Protocol::Npm, |_| false);
+            let released = days.map(|days| now() - DAY * days);
+            policy.to_name().or_else(|| policy.to_version(version, released, now()))
+        };
+        let reason = |objection: Option<Objection>| objection.map(|objection| objection.reason());
+        for (name, version, days, expected) in [
+            ("evil", "1.0.0", Some(9), Some("denied")),
+            ("left-pad", "1.2.0", Some(9), Some("denied")),
+            ("left-pad", "1.3.0", Some(9), None),
+            ("left-pad", "1.3.0", Some(2), Some("young")),
+            ("left-pad", "1.3.0", None, Some("unknown")),
+            ("@contoso/a", "1.0.0", Some(0), None),
+        ] {
+            assert_eq!(reason(ask(name, version, days)), expected, "{name}@{version} {days:?}");
+        }
+        let text = ask("left-pad", "1.3.0", Some(2)).unwrap().to_string();
+        assert_eq!(text, "left-pad@1.3.0 is refused by a guard: versions must be 3d old, 1d are left");
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_refused() {
+        let guards = Guards::new(vec![guard(&[], &["Contoso.*@>=2.0.0"], 0)], Vec::new());
+        let policy = |name| guards.policy(name, Protocol::Nuget, |_| false);
+        assert_eq!(policy("other").to_name().unwrap().reason(), "not_allowed");
+        assert_eq!(policy("contoso.utility").to_name(), None);
+        let version = |text: &str| policy("contoso.utility").to_version(text, None, now());
+        assert_eq!(version("1.9.0").unwrap().reason(), "not_allowed");
+        assert_eq!(version("2.0.0"), None);
+    }
+
+    #[test]
+    fn a_pinned_name_comes_from_its_feeds_only() {
+        let pin = Pin {
+            names: vec!["@contoso/*".parse().unwrap()],
+            feeds: vec!["contoso/main".parse().unwrap()],
+            protocol: Guarded::Npm,
+        };
+        let guards = Guards::new(Vec::new(), vec![pin]);
+        let asked = |protocol, here| guards.policy("@contoso/a", protocol, |_| here).to_name();
+        assert_eq!(asked(Protocol::Npm, true), None);
+        assert_eq!(asked(Protocol::Nuget, false), None);
+        let text = asked(Protocol::Npm, false).unwrap().to_string();
+        assert_eq!(text, "@contoso/a is not taken from this feed: a pin keeps @contoso/* to contoso/main");
+        assert!(guards.policy("free", Protocol::Npm, |_| false).is_free());
+    }
+
+    #[test]
+    fn an_answer_is_kept_for_its_rules_and_where_ages_matter_for_a_minute() {
+        let aged = Guards::new(vec![guard(&[], &[], 3)], Vec::new());
+        let listed = Guards::new(vec![guard(&["evil"], &[], 0)], Vec::new());
+        let stamp = |guards: &Guards, now| guards.policy("a", Protocol::Npm, |_| false).stamp(now);
+        let (soon, later) = (now() + Duration::from_secs(59), now() + Duration::from_secs(60));
+        assert_eq!(stamp(&aged, now()), stamp(&aged, soon));
+        assert_ne!(stamp(&aged, now()), stamp(&aged, later));
+        assert_eq!(stamp(&listed, now()), stamp(&listed, later));
+        assert_eq!(stamp(&Guards::default(), now()), None);
+    }
+
+    #[test]
+    fn times_of_the_service_are_read_with_and_without_a_zone() {
+        let expected = UNIX_EPOCH + Duration::from_secs(1_577_836_800);
+        for text in ["2020-01-01T00:00:00Z", "2020-01-01T00:00:00.0000000", "2020-01-01T01:00:00+01:00"] {
+            assert_eq!(told(text), Some(expected), "{text}");
+        }
+        assert_eq!((told("yesterday"), told("")), (None, None));
+    }
+}

@@ -1,0 +1,152 @@
+//! Guards: what is kept from builds, in documents and downloads alike, for real clients and on every route.
+
+use std::time::Duration;
+
+use feedgate::clock::Clock;
+use feedgate_simulator::{
+    Feed, NpmPackage, NpmVersion, NugetPackage, NugetVersion, Organisation, Simulator,
+    client::Response,
+    clients::{Npm, Nuget, Project, Registry},
+};
+use serde_json::{Value, json};
+
+use crate::support::{NPM, NUGET, PAT, Scene, readers};
+
+const V2: &str = "contoso/_packaging/main/nuget/v2";
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn npm(name: &str, versions: &[&str]) -> NpmPackage {
+    versions
+        .iter()
+        .fold(NpmPackage::new(name), |package, version| package.version(version, NpmVersion::new()))
+}
+
+async fn scene(extra: &str, clock: Clock) -> Scene {
+    let utility = NugetPackage::new("Contoso.Utility")
+        .version("1.0.0", NugetVersion::new())
+        .version("1.1.0", NugetVersion::new());
+    let main = Feed::new("main")
+        .npm(npm("left-pad", &["1.2.0", "1.3.0"]))
+        .npm(npm("@contoso/own", &["1.0.0"]))
+        .npm(npm("evil", &["1.0.0"]))
+        .nuget(utility);
+    let other = Feed::new("other").npm(npm("@contoso/own", &["9.9.9"]));
+    let organisation = readers(Organisation::new("contoso").feed(main).feed(other));
+    Scene::at(Simulator::builder().organisation(organisation).start().await.unwrap(), extra, clock)
+}
+
+fn refused(answer: &Response, status: u16, part: &str) {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    let problem: Value = answer.json();
+    assert_eq!(problem["code"], "guard");
+    assert!(problem["error"].as_str().unwrap().contains(part), "{problem}");
+}
+
+fn versions(packument: &Response) -> Vec<String> {
+    assert_eq!(packument.status, 200, "{}", packument.text());
+    packument.json()["versions"].as_object().unwrap().keys().cloned().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_is_in_no_document_and_cannot_be_downloaded() {
+    let rules = "[[guard]]\nfeeds = [\"contoso/main\"]\ndeny = [\"evil\", \"left-pad@1.3.0\", \"contoso.utility@>1.0.0\"]\n";
+    let scene = scene(rules, Clock::system()).await;
+    let left_pad = scene.get(&format!("{NPM}/left-pad")).await;
+    assert_eq!(versions(&left_pad), ["1.2.0"]);
+    assert_eq!(left_pad.json()["dist-tags"]["latest"], "1.2.0");
+    let short = [("Accept", "application/vnd.npm.install-v1+json")];
+    assert_eq!(versions(&scene.get_with(&format!("{NPM}/left-pad"), &short).await), ["1.2.0"]);
+    assert_eq!(scene.get(&format!("{NPM}/left-pad/1.3.0")).await.status, 404);
+    refused(&scene.get(&format!("{NPM}/evil")).await, 403, "evil is refused by a guard");
+    refused(&scene.get(&format!("{NPM}/left-pad/-/left-pad-1.3.0.tgz")).await, 403, "(left-pad@1.3.0)");
+    assert_eq!(scene.get(&format!("{NPM}/left-pad/-/left-pad-1.2.0.tgz")).await.status, 200);
+
+    let flat = format!("{NUGET}/flat2/contoso.utility");
+    assert_eq!(scene.get(&format!("{flat}/index.json")).await.json(), json!({ "versions": ["1.0.0"] }));
+    refused(
+        &scene.get(&format!("{flat}/1.1.0/contoso.utility.1.1.0.nupkg")).await,
+        403,
+        "contoso.utility@1.1.0",
+    );
+    refused(
+        &scene.get(&format!("{V2}?id=Contoso.Utility&version=1.1.0")).await,
+        403,
+        "contoso.utility@1.1.0",
+    );
+    refused(&scene.get(&format!("{V2}/Packages(Id='Contoso.Utility',Version='1.1.0')")).await, 403, "1.1.0");
+    for path in [
+        format!("{NUGET}/registrations2-semver2/contoso.utility/index.json"),
+        format!("{NUGET}/query2/?q=contoso"),
+        format!("{V2}/FindPackagesById()?id='Contoso.Utility'"),
+        format!("{V2}/Search()?searchTerm='contoso'"),
+    ] {
+        let text = scene.get(&path).await.text();
+        // A page is still called by the versions that it had.
+        let named = |version: &str| {
+            text.contains(&format!("\"{version}\"")) || text.contains(&format!(">{version}<"))
+        };
+        assert!(named("1.0.0") && !named("1.1.0"), "{path}: {text}");
+    }
+    let counted = scene.metric(&["feedgate_guard_refusals_total", "denied"]).await;
+    assert!((counted - 5.0).abs() < 0.5, "{counted}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_clients_install_around_a_guard_and_show_its_words() {
+    let rules = "[[guard]]\ndeny = [\"left-pad@1.3.0\", \"evil\", \"Contoso.Utility@1.1.0\"]\n";
+    let scene = scene(rules, Clock::system()).await;
+    let (client, nuget) = (Npm::find().unwrap(), Nuget::find().unwrap());
+    let gate = Registry::with_token(scene.url(&format!("{NPM}/")), "any", PAT);
+    let install = async |name: &str, range: &str| {
+        let manifest = json!({ "name": "app", "version": "1.0.0", "dependencies": { name: range } });
+        let project = Project::npm(&manifest.to_string()).unwrap();
+        let outcome = client.install(&project, &gate).await.unwrap();
+        let manifest = project.installed().join(name).join("package.json");
+        let installed =
+            std::fs::read_to_string(manifest).map(|text| serde_json::from_str::<Value>(&text).unwrap());
+        (outcome, installed.ok())
+    };
+    let (outcome, installed) = install("left-pad", "^1.2.0").await;
+    assert!(outcome.success && installed.unwrap()["version"] == "1.2.0", "{outcome:?}");
+    let (outcome, _) = install("evil", "1.0.0").await;
+    assert!(!outcome.success && outcome.output().contains("evil is refused by a guard"), "{outcome:?}");
+    let gate = Registry::with_token(scene.url(&format!("{NUGET}/index.json")), "any", PAT);
+    let project = Project::nuget([]).unwrap();
+    let outcome = nuget.add(&project, &gate, "Contoso.Utility", None).await.unwrap();
+    assert!(outcome.success && project.installed().join("Contoso.Utility.1.0.0").exists(), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_there_once_it_is_old_enough_whatever_its_document_says() {
+    let clock = Clock::manual(Clock::system().now() + 30 * DAY);
+    let rules = "[[guard]]\nmin_release_age = \"3d\"\nexempt = [\"@contoso/*\"]\n";
+    let scene = scene(rules, clock.clone()).await;
+    // Asked for before any document of it: the document is looked at for its age.
+    let tarball = |version: &str| format!("{NPM}/left-pad/-/left-pad-{version}.tgz");
+    assert_eq!(scene.get(&tarball("1.3.0")).await.status, 200);
+    // It appears now, and says that it is old.
+    scene.simulator.add_npm("contoso/main", &npm("left-pad", &["1.2.0", "1.3.0", "1.3.1"]));
+    clock.advance(Duration::from_secs(600));
+    assert_eq!(versions(&scene.get(&format!("{NPM}/left-pad")).await), ["1.2.0", "1.3.0"]);
+    refused(&scene.get(&tarball("1.3.1")).await, 403, "versions must be 3d old, 3d are left");
+    assert_eq!(scene.get("contoso/_packaging/main/npm/registry/@contoso%2fown").await.status, 200);
+    clock.advance(2 * DAY);
+    refused(&scene.get(&tarball("1.3.1")).await, 403, "1d are left");
+    clock.advance(DAY);
+    assert_eq!(versions(&scene.get(&format!("{NPM}/left-pad")).await), ["1.2.0", "1.3.0", "1.3.1"]);
+    assert_eq!(scene.get(&tarball("1.3.1")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_name_comes_from_its_feed_only_by_any_spelling() {
+    let pin = "[[pin]]\nnames = [\"@contoso/*\"]\nfeeds = [\"contoso/main\"]\n";
+    let scene = scene(pin, Clock::system()).await;
+    let guid = scene.simulator.feed_guid("contoso/main");
+    let place = |feed: &str| format!("contoso/_packaging/{feed}/npm/registry/@contoso%2fown");
+    assert_eq!(versions(&scene.get(&place("main")).await), ["1.0.0"]);
+    assert_eq!(versions(&scene.get(&place(&guid.to_string())).await), ["1.0.0"]);
+    refused(&scene.get(&place("other")).await, 404, "a pin keeps @contoso/* to contoso/main");
+    let tarball = "contoso/_packaging/other/npm/registry/@contoso/own/-/own-9.9.9.tgz";
+    refused(&scene.get(tarball).await, 404, "@contoso/own is not taken from this feed");
+    assert_eq!(scene.downloads().await, 0);
+}
