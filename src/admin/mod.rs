@@ -14,9 +14,11 @@ mod mode;
 mod problem;
 mod router;
 mod server;
+mod verify;
 
 use std::sync::Arc;
 
+use http::Method;
 use prometheus::Registry;
 
 pub use self::{
@@ -30,7 +32,12 @@ pub use self::{
     server::Server,
 };
 
-use crate::handler::Modes;
+use exchange::Answer;
+
+use crate::{access::CallerKey, blob::DiskStore, handler::Handler};
+
+/// What the endpoints are and take, for programs.
+const OPENAPI: &str = include_str!("openapi.json");
 
 /// What the endpoints work on.
 pub struct Admin {
@@ -40,8 +47,12 @@ pub struct Admin {
     pub figures: Arc<Figures>,
     /// Whether the gate takes requests.
     pub readiness: Readiness,
-    /// Modes of feeds, which may be switched.
-    pub modes: Modes,
+    /// Answers requests; its parts are what operators look at and steer.
+    pub handler: Handler,
+    /// The bytes.
+    pub store: DiskStore,
+    /// Names callers as the edge does.
+    pub key: Arc<CallerKey>,
     /// Work that takes longer than a request.
     pub jobs: Jobs,
 }
@@ -52,10 +63,20 @@ impl Admin {
     /// Every endpoint.
     pub fn routes(&self) -> Router {
         let metrics = (self.registry.clone(), Arc::clone(&self.figures));
+        let verifying = verify::Verifying {
+            handler: self.handler.clone(),
+            store: self.store.clone(),
+            key: Arc::clone(&self.key),
+            jobs: self.jobs.clone(),
+        };
         Router::new([
             health::routes(&metrics, &self.readiness),
-            mode::routes(&self.modes),
+            mode::routes(&self.handler.parts().modes),
+            verify::routes(&verifying),
             jobs::routes(&self.jobs),
+            vec![Route::new(Method::GET, "/admin/v1/openapi.json", &(), |(), _| {
+                Ok(Answer::text(exchange::JSON, OPENAPI))
+            })],
         ])
     }
 }

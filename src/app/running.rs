@@ -19,12 +19,12 @@ use crate::{
     admin::{Admin, Figures, Guard, Jobs, Load, Readiness, Server},
     blob::DiskStore,
     clock::Clock,
-    config::{Config, Credential},
+    config::{Config, Credential, StoreSettings},
     disk::Database,
     handler::Handler,
     listener::{Door, Room, RoomMetrics},
     proxy::{Edge, EdgeMetrics, Forwarder, Intake, Outflow},
-    route::Collections,
+    route::{Collections, MountPaths},
     throttle::{Limits, Throttle},
     upstream::Dialer,
 };
@@ -47,7 +47,7 @@ struct Running {
     store: DiskStore,
     database: Database,
     handler: Handler,
-    /// What follows the changes of feeds.
+    /// What follows the changes of feeds, and the scrub.
     polls: JoinSet<()>,
     metrics: EdgeMetrics,
     readiness: Readiness,
@@ -76,17 +76,9 @@ impl Running {
         Load::register(&registry, Throttle::clone(&throttle))?;
         let readiness = Readiness::default();
         let key = CallerKey::load_or_create(&config.store.path).context("the key of the caller hash")?;
+        let key = Arc::new(key);
         let edge = Edge {
-            intake: Intake {
-                key,
-                collections: Collections::new(
-                    config.upstream.servers.iter().map(|server| (&server.collection, server.directory())),
-                ),
-                mounts: mounts.paths().clone(),
-                public_url: config.listen.public_url.clone(),
-                clock: clock.clone(),
-                max_body: config.listen.max_body,
-            },
+            intake: intake(&config, &clock, &key, mounts.paths().clone()),
             handler: handler.clone(),
             mounts,
             forwarder: Forwarder { dialer: Dialer::new(&config.upstream), throttle, clock: clock.clone() },
@@ -95,18 +87,23 @@ impl Running {
         };
         let conf = Arc::new(server_conf(&config));
         let (address, admin_address) = (listener.local_addr()?, admin_sockets.listener.local_addr()?);
-        let modes = handler.parts().modes.clone();
         let jobs = Jobs::default();
-        let (figures, ready) = (Arc::new(figures), readiness.clone());
-        let admin =
-            Admin { registry: registry.clone(), figures, readiness: ready, modes, jobs: jobs.clone() };
+        let admin = Admin {
+            registry: registry.clone(),
+            figures: Arc::new(figures),
+            readiness: readiness.clone(),
+            handler: handler.clone(),
+            store: store.clone(),
+            key,
+            jobs: jobs.clone(),
+        };
         let limits = Arc::new(config.limits.clone());
         let room = Room::new(&limits, RoomMetrics::new(&registry)?);
         let gate = take_clients(crate::proxy::app(edge, &conf), listener, Door { limits, room })?;
         let admin = serve_admin(&admin, config.admin.token, admin_sockets)?;
         let drain_timeout = config.listen.drain_timeout;
         let started = Started { address, admin_address, registry };
-        let polls = handler.follow_changes();
+        let polls = background(&handler, &store, &config.store);
         Ok(Self {
             started,
             store,
@@ -173,6 +170,27 @@ impl Running {
         drop(self.database);
         tracing::info!("stopped");
     }
+}
+
+fn intake(config: &Config, clock: &Clock, key: &Arc<CallerKey>, mounts: MountPaths) -> Intake {
+    let servers = &config.upstream.servers;
+    Intake {
+        key: Arc::clone(key),
+        collections: Collections::new(servers.iter().map(|server| (&server.collection, server.directory()))),
+        mounts,
+        public_url: config.listen.public_url.clone(),
+        clock: clock.clone(),
+        max_body: config.listen.max_body,
+    }
+}
+
+/// What the gate does without being asked.
+fn background(handler: &Handler, store: &DiskStore, settings: &StoreSettings) -> JoinSet<()> {
+    let mut tasks = handler.follow_changes();
+    if settings.scrub > 0 {
+        tasks.spawn(handler.clone().scrub(store.clone(), settings.scrub));
+    }
+    tasks
 }
 
 /// The admin API on its address and, without a token, on its socket.

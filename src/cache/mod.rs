@@ -132,6 +132,18 @@ impl DocumentCache {
         Some(body)
     }
 
+    /// Every key on disk with the blob that holds the document's body.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub async fn blobs(&self) -> Result<Vec<(String, StorageId)>, DiskError> {
+        let stored = |stored: &[u8]| match Entry::decode(stored)?.body {
+            Body::Stored(id) => Some(id),
+            Body::Memory(_) => None,
+        };
+        named_blobs(&self.tree, stored).await
+    }
+
     /// A representation that is ready.
     pub fn representation(&self, key: &RepresentationKey) -> Option<Arc<Representation>> {
         self.memory.representation(key)
@@ -206,6 +218,24 @@ async fn digest_of(body: &Bytes) -> [u8; 32] {
     let held = body.clone();
     // An impossible failure yields a digest that no body has, so the document is fetched again.
     blocking(move || Some(Sha256::digest(&held).into())).await.unwrap_or_default()
+}
+
+/// The keys of `tree` with the blobs that their values name.
+async fn named_blobs(
+    tree: &Tree,
+    blob: impl Fn(&[u8]) -> Option<StorageId> + Send + 'static,
+) -> Result<Vec<(String, StorageId)>, DiskError> {
+    let tree = tree.clone();
+    let read = move || {
+        let mut named = Vec::new();
+        for entry in tree.entries() {
+            let (key, value) = entry?;
+            let key = String::from_utf8(key.to_vec()).ok();
+            named.extend(key.zip(blob(&value)));
+        }
+        Ok(named)
+    };
+    off_thread("read entries", read).await?
 }
 
 /// Level 1: the body is read back rarely (after a restart, or for a new representation).

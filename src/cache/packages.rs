@@ -102,6 +102,14 @@ impl PackageIndex {
         })
     }
 
+    /// Every key with the blob that it names.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub async fn blobs(&self) -> Result<Vec<(String, StorageId)>, DiskError> {
+        super::named_blobs(&self.tree, |stored| Some(decode(stored)?.id)).await
+    }
+
     /// Drops an entry.
     pub fn remove(&self, key: &str) {
         if let Err(error) = self.tree.remove(key.as_bytes()) {

@@ -13,6 +13,7 @@ mod man;
 mod mode;
 pub mod output;
 mod serve;
+mod verify;
 
 use std::{collections::BTreeMap, ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -62,6 +63,8 @@ enum Command {
     Check(check::Check),
     /// Show or switch the modes of feeds.
     Mode(mode::Mode),
+    /// Read the whole store again and check every byte of it.
+    Verify(verify::Verify),
     /// Ask whether the gate takes requests; for probes.
     Healthcheck(healthcheck::Healthcheck),
     /// Print a completion script for a shell.
@@ -99,6 +102,7 @@ impl Command {
             Self::Completions(command) => command.run(context),
             Self::Man(command) => command.run(context),
             Self::Mode(command) => asking(command.run(context)),
+            Self::Verify(command) => asking(command.run(context)),
             Self::Healthcheck(command) => asking(command.run(context)),
         }
     }
@@ -118,6 +122,11 @@ impl Context {
     /// Every mistake in it.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         Config::load(self.global.config.as_deref(), &self.environment)
+    }
+
+    /// An environment variable; one that is empty is not set.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
     /// A client of the gate that is meant.

@@ -325,6 +325,7 @@ impl StoreSettings {
             hot_largest: keys.size("hot_largest", default.hot_largest, 0),
             touch_granularity: keys.span("touch_granularity", default.touch_granularity, Duration::ZERO),
             free_reserve: keys.size("free_reserve", default.free_reserve, 0),
+            scrub: keys.size("scrub", default.scrub, 0),
         };
         for mistake in section.mistakes() {
             let value = super::units::format_size(mistake.value);

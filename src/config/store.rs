@@ -35,6 +35,10 @@ pub struct StoreSettings {
     /// Free bytes on the file system below which nothing more is stored. The database does not recover from
     /// a full disk before a restart, so it must not meet one.
     pub free_reserve: u64,
+    /// Bytes a second at which the whole store is read again behind everything else, over and over; 0 is never. 1 MiB/s
+    /// is little for any disk, and 20 GiB are through in six hours: damage is found before most of what is damaged is
+    /// wanted. Readers check every byte in any case.
+    pub scrub: u64,
 }
 
 /// A setting that the store cannot work with.
@@ -63,6 +67,7 @@ impl StoreSettings {
             hot_largest: 256 * KIB,
             touch_granularity: Duration::from_secs(300),
             free_reserve: 256 * MIB,
+            scrub: MIB,
         }
     }
 

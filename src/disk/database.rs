@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{DiskError, SpaceGuard, StoreDirectory, Tree, TreeName, tree::guarded};
@@ -134,6 +135,19 @@ impl Database {
     /// Values that were found damaged, and removed, since it was opened.
     pub fn damaged(&self) -> u64 {
         self.inner.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Reads every value but those of chunks, which are read with their blobs, so that damaged ones are found and removed;
+    /// the keys of packages and documents that lost their value. Blocking.
+    pub fn sweep(&self) -> Result<Vec<Bytes>, DiskError> {
+        let mut lost = Vec::new();
+        for name in TreeName::ALL.into_iter().filter(|name| *name != TreeName::Chunk) {
+            let removed = self.tree(name).sweep()?;
+            lost.extend(
+                removed.into_iter().filter(|_| matches!(name, TreeName::Package | TreeName::Metadata)),
+            );
+        }
+        Ok(lost)
     }
 
     /// Its directory.

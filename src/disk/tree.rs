@@ -155,6 +155,18 @@ impl Tree {
         Entries { entries: self.sled.iter(), tree: self.clone() }
     }
 
+    /// Reads every value; the keys of those that were damaged and are removed.
+    pub(super) fn sweep(&self) -> Result<Vec<Bytes>, DiskError> {
+        let mut removed = Vec::new();
+        for entry in &self.sled {
+            let (key, value) = guarded("scan tree", || entry.clone())?;
+            if unsealed(&key, &value).is_none() && self.unsealed(&key, value)?.is_none() {
+                removed.push(Bytes::from_owner(key));
+            }
+        }
+        Ok(removed)
+    }
+
     /// Seals the values of a database that was written before values were sealed. Values that are sealed already, by a
     /// call that was cut off, stay as they are.
     pub(super) fn seal_all(&self) -> Result<(), DiskError> {

@@ -26,6 +26,7 @@ mod passthrough;
 mod permission;
 mod reply;
 mod represent;
+mod verify;
 mod wishes;
 
 use std::{net::IpAddr, num::NonZero, sync::Arc, time::SystemTime};
@@ -41,6 +42,7 @@ pub use metrics::HandlerMetrics;
 pub use modes::Modes;
 pub use mount::{MountRequest, Mounts, WRITE_MOST};
 pub use reply::{CacheStatus, PackageBody, Reply, ReplyBody};
+pub use verify::{Verification, Verified};
 
 use crate::{
     access::{Access, Caller},

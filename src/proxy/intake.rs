@@ -1,6 +1,6 @@
 //! From a request head to a [`Request`]: framing, host, route, caller, and the gate's URL for this client.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, Method, Uri, header};
 
@@ -18,7 +18,7 @@ use crate::{
 /// What the edge needs to understand a request.
 pub struct Intake {
     /// Hashes credentials.
-    pub key: CallerKey,
+    pub key: Arc<CallerKey>,
     /// Collections of servers, which clients name where an organisation stands.
     pub collections: Collections,
     /// Paths that belong to mounts.

@@ -13,7 +13,7 @@ use super::{
 use crate::ident::{FeedRef, Name};
 
 /// What is escaped in a path segment: all but what `encodeURIComponent` leaves alone.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+pub(super) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')

@@ -19,6 +19,7 @@ mod canonical;
 mod collections;
 mod effect;
 mod feeds;
+mod key;
 mod mount;
 mod npm;
 mod nuget;
@@ -44,6 +45,7 @@ use crate::ident::{FeedRef, Name, NpmName, NugetId, NugetVersion};
 pub use self::{
     collections::Collections,
     effect::{Effect, Subject},
+    key::ObjectKey,
     mount::{MountPaths, Mounted},
     npm::npm_version,
 };

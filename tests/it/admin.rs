@@ -112,6 +112,24 @@ async fn what_is_too_large_not_there_or_from_elsewhere_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_openapi_file_has_every_route_and_no_other() {
+    let scene = Scene::new().await;
+    let url = |path: &str| format!("http://{}{path}", scene.gate().admin_address());
+    let nothing = client::send("GET", &url("/nothing"), &[], b"").await.unwrap().json();
+    let routes = nothing["detail"].as_str().unwrap().split_once("there are ").unwrap().1.to_owned();
+    let mut routes: Vec<_> = routes.split(", ").map(str::to_owned).collect();
+    let file = client::send("GET", &url("/admin/v1/openapi.json"), &[], b"").await.unwrap().json();
+    let mut described = Vec::new();
+    for (path, methods) in file["paths"].as_object().unwrap() {
+        let methods = methods.as_object().unwrap().keys().filter(|key| *key != "parameters");
+        described.extend(methods.map(|method| format!("{} {path}", method.to_uppercase())));
+    }
+    routes.sort();
+    described.sort();
+    assert_eq!(routes, described);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_asks_a_running_gate() {
     let mut scene = Scene::new().await;
     let url = format!("http://{}", scene.gate().admin_address());

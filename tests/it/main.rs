@@ -36,4 +36,5 @@ mod support;
 mod throttled_service;
 mod throttling;
 mod tls;
+mod verify;
 mod writes;

@@ -77,6 +77,11 @@ impl Scene {
         self.gate = Some(Gate::start_at(config, self.clock.clone()).unwrap());
     }
 
+    /// The folder of its store.
+    pub fn store(&self) -> std::path::PathBuf {
+        self.folder.path().join("store")
+    }
+
     /// The running gate.
     pub fn gate(&self) -> &Gate {
         self.gate.as_ref().unwrap()

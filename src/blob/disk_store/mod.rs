@@ -16,6 +16,7 @@ mod chunks;
 mod counters;
 mod draft;
 mod reader;
+mod rehash;
 mod room;
 mod scan;
 mod spool;
@@ -24,8 +25,12 @@ mod vault;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
-pub use self::counters::{EvictionReason, Lookups, StoreCounts};
+pub use self::{
+    counters::{EvictionReason, Lookups, StoreCounts},
+    rehash::{Health, Pace},
+};
 use self::{
     draft::{DiskWriter, Draft},
     reader::{ChunkReader, FileReader},
@@ -168,6 +173,23 @@ impl DiskStore {
     async fn write_down(&self) -> Result<(), BlobError> {
         let write = |vault: &Arc<Vault>| vault.write_touches().and_then(|()| vault.write_totals());
         self.blocking("write last uses", write).await
+    }
+
+    /// Reads every value of the database that is small, so that those that are damaged are found and removed; the keys
+    /// of packages and documents among them.
+    pub async fn sweep(&self) -> Result<Vec<Bytes>, BlobError> {
+        self.blocking("read values", |vault| Ok(vault.database.sweep()?)).await
+    }
+
+    /// Values of the database that were found damaged since it was opened.
+    pub fn damaged_values(&self) -> u64 {
+        self.vault.database.damaged()
+    }
+
+    /// Whether a blob is on disk, whatever is in memory.
+    pub async fn is_stored(&self, id: &StorageId) -> Result<bool, BlobError> {
+        let id = *id;
+        self.blocking("look up blob", move |vault| Ok(vault.find(&id)?.is_some())).await
     }
 
     fn opened(&self, id: StorageId, found: Found) -> Blob {

@@ -299,7 +299,7 @@ impl Vault {
         }
     }
 
-    fn open_file(&self, id: &StorageId, record: &Record) -> Result<File, BlobError> {
+    pub(super) fn open_file(&self, id: &StorageId, record: &Record) -> Result<File, BlobError> {
         let file = match File::open(self.database.directory().blob(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(self.found_damaged(id, record, "its file is missing"));

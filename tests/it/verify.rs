@@ -1,0 +1,138 @@
+//! Bytes that flip on disk: found by `verify`, repaired from the service, and never sent to a client.
+
+use std::{os::unix::fs::FileExt as _, path::Path};
+
+use feedgate::cli::{
+    client::{AdminAddress, Client},
+    output::Output,
+};
+use feedgate_simulator::{Feed, NpmPackage, NpmVersion, Organisation, Simulator};
+use serde_json::{Value, json};
+
+use crate::support::{NPM, PAT, Scene, readers};
+
+/// Packages whose bytes are in the database, and in a file each.
+const SMALL: usize = 60;
+const LARGE: usize = 40;
+
+fn path(number: usize) -> String {
+    format!("{NPM}/p{number}/-/p{number}-1.0.0.tgz")
+}
+
+async fn scene() -> Scene {
+    let mut feed = Feed::new("main");
+    for number in 0..SMALL + LARGE {
+        let size = if number < SMALL { 20_000 } else { 200_000 };
+        let version = NpmVersion::new().size(size);
+        feed = feed.npm(NpmPackage::new(&format!("p{number}")).version("1.0.0", version));
+    }
+    let organisation = readers(Organisation::new("contoso").feed(feed));
+    let simulator = Simulator::builder().organisation(organisation).start().await.unwrap();
+    // Everything is read from disk.
+    Scene::with(simulator, "store.hot_capacity = \"0B\"\n")
+}
+
+async fn packages(scene: &Scene) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for number in 0..SMALL + LARGE {
+        let answer = scene.get(&path(number)).await;
+        assert_eq!(answer.status, 200, "{number}: {}", answer.text());
+        all.push(answer.body.to_vec());
+    }
+    all
+}
+
+/// Flips a byte of each file; how many there were.
+fn flip_files(folder: &Path) -> usize {
+    let mut flipped = 0;
+    for part in std::fs::read_dir(folder.join("blobs")).unwrap() {
+        for file in std::fs::read_dir(part.unwrap().path()).unwrap() {
+            let file = std::fs::OpenOptions::new().read(true).write(true).open(file.unwrap().path()).unwrap();
+            let at = rand::random_range(0..file.metadata().unwrap().len());
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ (1 << rand::random_range(0..8))], at).unwrap();
+            flipped += 1;
+        }
+    }
+    flipped
+}
+
+/// Flips a byte of `most` values of a tree, beside what sled itself would notice; how many.
+fn flip_values(folder: &Path, tree: &str, most: usize) -> usize {
+    let sled = sled::Config::new()
+        .path(folder.join("sled"))
+        .mode(sled::Mode::LowSpace)
+        .segment_size(2 << 20)
+        .use_compression(false)
+        .open()
+        .unwrap();
+    let tree = sled.open_tree(tree).unwrap();
+    let entries: Vec<_> = tree.iter().map(Result::unwrap).collect();
+    let every = (entries.len() / most).max(1);
+    let mut flipped = 0;
+    for (key, value) in entries.into_iter().step_by(every).take(most) {
+        let mut value = value.to_vec();
+        let at = rand::random_range(0..value.len());
+        value[at] ^= 1 << rand::random_range(0..8);
+        tree.insert(key, value).unwrap();
+        flipped += 1;
+    }
+    sled.flush().unwrap();
+    flipped
+}
+
+async fn verify(scene: &Scene, order: Value) -> Value {
+    let address = AdminAddress::Tcp(scene.gate().admin_address().to_string());
+    let client = Client::new(address, None);
+    client.job("/admin/v1/verify", &order, Output::new(true)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_flipped_byte_is_found_and_repaired() {
+    let mut scene = scene().await;
+    let before = packages(&scene).await;
+    let found = verify(&scene, json!({})).await;
+    assert_eq!((&found["lost"], &found["damaged_values"]), (&json!([]), &json!(0)), "{found:#}");
+    scene.stop();
+    let folder = scene.store();
+    let files = flip_files(&folder);
+    // Three chunks make a small package, so that every second is of another one.
+    let chunks = flip_values(&folder, "chunk", 30);
+    let values = flip_values(&folder, "blob", 10) + flip_values(&folder, "package", 20);
+    assert_eq!((files, chunks + values), (LARGE, 60), "a hundred in all");
+    scene.restart();
+    let found = verify(&scene, json!({ "repair": true, "credential": PAT, "bytes_per_second": 0 })).await;
+    assert_eq!(found["damaged_values"].as_u64().unwrap(), 60, "{found:#}");
+    let damaged = found["damaged_blobs"].as_array().unwrap().len();
+    let (lost, repaired) = (found["lost"].as_array().unwrap(), found["repaired"].as_array().unwrap());
+    // A record that is lost loses its blob, and a file whose record is lost is an orphan.
+    assert!(damaged >= LARGE - 10 && lost.len() >= LARGE, "{found:#}");
+    assert_eq!(lost, repaired, "{found:#}");
+    scene.simulator.refuse_connections().await.unwrap();
+    assert!(packages(&scene).await == before, "without the service, from the repaired store");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_sees_a_flipped_byte() {
+    let mut scene = scene().await;
+    let before = packages(&scene).await;
+    scene.stop();
+    let folder = scene.store();
+    assert_eq!(flip_files(&folder) + flip_values(&folder, "chunk", 60), 100);
+    scene.restart();
+    let mut broken = 0;
+    for _ in 0..2 {
+        for (number, expected) in before.iter().enumerate() {
+            // An answer that had begun breaks off, and the next one is whole.
+            let url = scene.url(&path(number));
+            let credential = feedgate_simulator::client::basic("any", PAT);
+            match feedgate_simulator::client::get(&url, &[("Authorization", &credential)]).await {
+                Ok(answer) => assert!(answer.status == 200 && answer.body == expected[..], "{number}"),
+                Err(_) => broken += 1,
+            }
+        }
+    }
+    eprintln!("{broken} answers broke off");
+    assert!(broken <= 100, "each flipped byte costs one answer at most");
+}
