@@ -5,6 +5,8 @@
 mod forward;
 #[path = "edge/hostile.rs"]
 mod hostile;
+#[path = "edge/listeners.rs"]
+mod listeners;
 mod support;
 
 use std::{

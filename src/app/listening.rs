@@ -18,16 +18,13 @@ use std::{
 use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
 use pingora::{
-    apps::{HttpServerApp, ServerApp},
+    apps::ServerApp,
     server::{Fds, ListenFds, ShutdownWatch, configuration::ServerConf},
     services::{Service as _, listening::Service},
 };
 use tokio::sync::watch;
 
-use crate::{
-    config::{Admin, Config},
-    listener::{self, Door},
-};
+use crate::config::{Admin, Config};
 
 /// A listener's service, and what ends it.
 pub(super) struct Listening {
@@ -104,16 +101,6 @@ fn bind_socket(path: &Path) -> Result<BoundSocket> {
     };
     let listener = bound().with_context(|| format!("cannot listen on {shown}"))?;
     Ok(BoundSocket { path: path.to_owned(), listener })
-}
-
-/// Takes clients from a bound socket.
-pub(super) fn take_clients<A>(app: Arc<A>, listener: TcpListener, door: Door) -> Result<Listening>
-where
-    A: HttpServerApp + Send + Sync + 'static,
-{
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let (shutdown, watch) = watch::channel(false);
-    Ok(Listening { shutdown, service: tokio::spawn(listener::serve(app, listener, door, watch)) })
 }
 
 /// Hands a bound socket to a Pingora service, as its own hand-over at an upgrade does.

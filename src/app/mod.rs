@@ -4,6 +4,7 @@
 //! one whole: when [`Gate::stop`] returns, its sockets are closed and its store can be opened again.
 
 mod assembly;
+mod doors;
 mod listening;
 mod running;
 
@@ -23,7 +24,7 @@ const TASKS_END: Duration = Duration::from_secs(2);
 
 /// A running gate. Dropping it stops it without draining.
 pub struct Gate {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     admin_address: SocketAddr,
     registry: Registry,
     stop: Option<oneshot::Sender<()>>,
@@ -48,13 +49,18 @@ impl Gate {
             runtime.shutdown_timeout(TASKS_END);
         })?;
         let started = reported.recv().context("the gate's thread ended while it started")??;
-        let Started { address, admin_address, registry } = started;
-        Ok(Self { address, admin_address, registry, stop: Some(stop), thread: Some(thread) })
+        let Started { addresses, admin_address, registry } = started;
+        Ok(Self { addresses, admin_address, registry, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where clients reach it.
+    /// Where clients reach it by `[listen]`.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// Where clients reach it by each `[[listener]]`.
+    pub fn listener_addresses(&self) -> &[SocketAddr] {
+        &self.addresses[1..]
     }
 
     /// Where operators reach it.

@@ -12,7 +12,8 @@ use tokio::{sync::oneshot, task::JoinSet, time::interval};
 
 use super::{
     assembly::{Shared, handler, mounts, open_store},
-    listening::{AdminSockets, Listening, bind, serve, serve_socket, server_conf, take_clients},
+    doors::Doors,
+    listening::{AdminSockets, Listening, serve, serve_socket},
 };
 use crate::{
     access::CallerKey,
@@ -22,7 +23,6 @@ use crate::{
     config::{Config, Credential, StoreSettings},
     disk::Database,
     handler::Handler,
-    listener::{Door, Room, RoomMetrics},
     proxy::{Edge, EdgeMetrics, Forwarder, Intake, Outflow},
     route::{Collections, MountPaths},
     throttle::{Limits, Throttle},
@@ -35,8 +35,9 @@ const MAINTENANCE: Duration = Duration::from_secs(2);
 const PRUNING: Duration = Duration::from_secs(3600);
 
 /// What the gate's thread reports once it takes requests.
+#[derive(Clone)]
 pub(super) struct Started {
-    pub(super) address: SocketAddr,
+    pub(super) addresses: Vec<SocketAddr>,
     pub(super) admin_address: SocketAddr,
     pub(super) registry: Registry,
 }
@@ -51,7 +52,8 @@ struct Running {
     polls: JoinSet<()>,
     metrics: EdgeMetrics,
     readiness: Readiness,
-    gate: Listening,
+    /// The clients' listeners.
+    gate: Vec<Listening>,
     /// The admin API's address, and its socket if there is one.
     admin: Vec<Listening>,
     jobs: Jobs,
@@ -64,7 +66,7 @@ struct Running {
 impl Running {
     async fn start(config: Config, clock: Clock) -> Result<Self> {
         let registry = Registry::new();
-        let listener = bind(config.listen.address).context("listen.address")?;
+        let doors = Doors::bind(&config, &registry)?;
         let admin_sockets = AdminSockets::bind(&config.admin)?;
         let (database, store) = open_store(&config, &clock).await?;
         let throttle = Arc::new(Throttle::new(&Limits::from(&config.throttle)));
@@ -85,8 +87,7 @@ impl Running {
             metrics: metrics.clone(),
             outflow: Outflow::default(),
         };
-        let conf = Arc::new(server_conf(&config));
-        let (address, admin_address) = (listener.local_addr()?, admin_sockets.listener.local_addr()?);
+        let (addresses, admin_address) = (doors.addresses()?, admin_sockets.listener.local_addr()?);
         let jobs = Jobs::default();
         let admin = Admin {
             registry: registry.clone(),
@@ -97,12 +98,10 @@ impl Running {
             key,
             jobs: jobs.clone(),
         };
-        let limits = Arc::new(config.limits.clone());
-        let room = Room::new(&limits, RoomMetrics::new(&registry)?);
-        let gate = take_clients(crate::proxy::app(edge, &conf), listener, Door { limits, room })?;
+        let gate = doors.open(edge, &config)?;
         let admin = serve_admin(&admin, config.admin.token, admin_sockets)?;
         let drain_timeout = config.listen.drain_timeout;
-        let started = Started { address, admin_address, registry };
+        let started = Started { addresses, admin_address, registry };
         let polls = background(&handler, &store, &config.store);
         Ok(Self {
             started,
@@ -149,7 +148,9 @@ impl Running {
         self.readiness.set(false);
         self.polls.shutdown().await;
         // Operators can watch until the end: their listener closes last.
-        let _ = self.gate.shutdown.send(true);
+        for listening in &self.gate {
+            let _ = listening.shutdown.send(true);
+        }
         let idle = async {
             while self.metrics.in_flight() > 0 || self.handler.arriving() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -159,7 +160,9 @@ impl Running {
             tracing::warn!(requests = self.metrics.in_flight(), "drain timeout: requests are cut off");
         }
         self.jobs.shut_down().await;
-        self.gate.service.abort();
+        for listening in &self.gate {
+            listening.service.abort();
+        }
         for listening in &self.admin {
             let _ = listening.shutdown.send(true);
             listening.service.abort();
@@ -220,10 +223,9 @@ pub(super) async fn run(
         }
     };
     running.readiness.set(true);
-    let Started { address, admin_address, registry } = &running.started;
-    tracing::info!(%address, %admin_address, "listening");
-    let started = Started { address: *address, admin_address: *admin_address, registry: registry.clone() };
-    let _ = report.send(Ok(started));
+    let Started { addresses, admin_address, .. } = &running.started;
+    tracing::info!(?addresses, %admin_address, "listening");
+    let _ = report.send(Ok(running.started.clone()));
     tokio::select! {
         _ = stopped => {}
         () = running.maintain() => {}

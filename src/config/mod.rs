@@ -11,6 +11,7 @@ mod credential;
 mod guard;
 mod keys;
 mod limits;
+pub mod listener;
 pub mod mount;
 pub mod outage;
 pub mod retry;
@@ -38,6 +39,7 @@ pub use self::{
     guard::{Guard, Guarded, Pin},
     keys::{Problem, Setting},
     limits::ClientLimits,
+    listener::{Forwarded, Listener, TlsFiles},
     mount::Mount,
     outage::{FeedMode, Mode, Outage},
     retry::Retry,
@@ -57,6 +59,8 @@ const ENVIRONMENT_PREFIX: &str = "FEEDGATE_";
 pub struct Config {
     /// `[listen]`.
     pub listen: Listen,
+    /// `[[listener]]`.
+    pub listeners: Vec<Listener>,
     /// `[limits]`.
     pub limits: ClientLimits,
     /// `[admin]`.
@@ -154,6 +158,7 @@ impl Config {
     fn read(root: &mut Table, findings: &mut Findings, environment: &BTreeMap<String, String>) -> Self {
         Self {
             listen: Listen::read(Keys::take(root, "listen", findings)),
+            listeners: Listener::read_all(root, findings),
             limits: ClientLimits::read(Keys::take(root, "limits", findings)),
             admin: Admin::read(Keys::take(root, "admin", findings), environment),
             upstream: Upstream {

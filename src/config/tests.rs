@@ -53,7 +53,7 @@ fn commented_tables() -> String {
 fn the_tables_that_are_shown_in_comments_are_valid_and_read_back() {
     let loaded = Config::parse(&commented_tables(), &shown_environment()).unwrap();
     assert_eq!((loaded.config.upstream.servers.len(), loaded.config.changes.len()), (1, 1));
-    assert_eq!(loaded.config.feeds.len(), 1);
+    assert_eq!((loaded.config.feeds.len(), loaded.config.listeners.len()), (1, 1));
     let again = Config::parse(&loaded.to_toml(), &shown_environment()).unwrap();
     assert_eq!(again.config, loaded.config);
 }

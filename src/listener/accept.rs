@@ -2,21 +2,32 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use pingora::{apps::HttpServerApp, protocols::http::ServerSession, server::ShutdownWatch};
+use ipnet::IpNet;
+use pingora::{
+    apps::{HttpServerApp, ServerApp as _},
+    protocols::http::ServerSession,
+    server::ShutdownWatch,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{
     connection::Connection,
     facts::Facts,
-    room::{Place, Room},
+    proxy_protocol,
+    room::{Place, Refused, Room},
+    tls::Certificates,
+    transport::Transport,
 };
-use crate::config::ClientLimits;
+use crate::config::{ClientLimits, Forwarded};
 
 /// How long nothing is accepted after the system said that it has no more sockets.
 const NO_SOCKETS: Duration = Duration::from_millis(100);
+/// How often the files of a certificate are looked at.
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// How the connections of one listener are taken.
 #[derive(Clone)]
@@ -25,6 +36,55 @@ pub struct Door {
     pub limits: Arc<ClientLimits>,
     /// Room for connections, shared with other listeners.
     pub room: Room,
+    /// For TLS.
+    pub certificates: Option<Arc<Certificates>>,
+    /// How proxies in front say for whom they speak.
+    pub forwarded: Forwarded,
+    /// Networks of those proxies.
+    pub proxies: Arc<[IpNet]>,
+}
+
+// === impl Door ===
+
+impl Door {
+    fn trusts(&self, peer: SocketAddr) -> bool {
+        let address = peer.ip().to_canonical();
+        self.proxies.iter().any(|network| network.contains(&address))
+    }
+
+    /// From an accepted socket to a connection that requests can come on.
+    async fn open(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        place: &mut Place,
+    ) -> Result<Connection, (Refused, io::Error)> {
+        let of_proxy = self.trusts(peer);
+        let client = match self.forwarded {
+            Forwarded::ProxyProtocol if !of_proxy => {
+                return Err((Refused::Proxy, io::Error::other("not from a proxy")));
+            }
+            Forwarded::ProxyProtocol => {
+                let told =
+                    proxy_protocol::read(&mut stream).await.map_err(|error| (Refused::Proxy, error))?;
+                told.unwrap_or(peer)
+            }
+            Forwarded::None | Forwarded::Headers => peer,
+        };
+        let proxies = (of_proxy && self.forwarded == Forwarded::Headers).then(|| Arc::clone(&self.proxies));
+        // What such a proxy brings is of many clients.
+        if proxies.is_none() {
+            let belongs = place.belong(client.ip());
+            belongs.map_err(|refused| (refused, io::Error::other("too many connections")))?;
+        }
+        let opened = async {
+            stream.set_nodelay(true)?;
+            let transport = Transport::open(stream, self.certificates.as_deref()).await?;
+            let facts = Facts::new(client, self.certificates.is_some(), proxies);
+            Connection::new(transport, Arc::new(facts), Arc::clone(&self.limits))
+        };
+        opened.await.map_err(|error| (Refused::Handshake, error))
+    }
 }
 
 /// Takes connections until `shutdown` says so, then ends when those that there are have ended. Dropping it cuts them off.
@@ -33,10 +93,18 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let mut connections = JoinSet::new();
+    let mut refreshing = interval(REFRESH);
+    refreshing.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
+            _ = refreshing.tick(), if door.certificates.is_some() => {
+                if let Some(certificates) = door.certificates.clone() {
+                    connections.spawn_blocking(move || refresh(&certificates));
+                }
+                continue;
+            }
             _ = shutdown.wait_for(|stopping| *stopping) => break,
         };
         match accepted {
@@ -62,6 +130,14 @@ where
     while connections.join_next().await.is_some() {}
 }
 
+fn refresh(certificates: &Certificates) {
+    match certificates.refresh() {
+        Ok(false) => {}
+        Ok(true) => tracing::info!("a listener's certificate was read again"),
+        Err(error) => tracing::error!(%error, "a listener keeps the certificate that it has"),
+    }
+}
+
 async fn admit<A>(
     app: Arc<A>,
     stream: TcpStream,
@@ -72,18 +148,19 @@ async fn admit<A>(
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    if place.belong(peer.ip()).is_err() {
-        return;
-    }
-    match open(stream, peer, &door) {
+    let late = |_| Err((Refused::Late, io::Error::from(io::ErrorKind::TimedOut)));
+    let opened = timeout(door.limits.header_timeout, door.open(stream, peer, &mut place)).await;
+    match opened.unwrap_or_else(late) {
+        // Streams of HTTP/2 are requests of their own; Pingora takes them apart.
+        Ok(connection) if connection.is_h2() => {
+            app.process_new(Box::new(connection), &shutdown).await;
+        }
         Ok(connection) => converse(app, connection, &door.limits, &shutdown).await,
-        Err(error) => tracing::debug!(client = %peer, %error, "a connection could not be used"),
+        Err((refused, error)) => {
+            door.room.refused(refused);
+            tracing::debug!(client = %peer, reason = refused.label(), %error, "a connection was refused");
+        }
     }
-}
-
-fn open(stream: TcpStream, peer: SocketAddr, door: &Door) -> io::Result<Connection> {
-    stream.set_nodelay(true)?;
-    Connection::new(stream, Arc::new(Facts::new(peer)), Arc::clone(&door.limits))
 }
 
 /// One request after the other, as Pingora's own loop for HTTP/1 takes them.

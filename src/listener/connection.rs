@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future as _,
     io,
-    os::fd::{AsRawFd as _, RawFd},
+    os::fd::RawFd,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -17,12 +17,11 @@ use pingora::{
     http::ResponseHeader,
     protocols::{
         ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-        TimingDigest, UniqueID, raw_connect::ProxyDigest,
+        TimingDigest, UniqueID, raw_connect::ProxyDigest, tls::SslDigest,
     },
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -31,6 +30,7 @@ use super::{
     framing::FramingError,
     messages::{Messages, Waits},
     patience::Patience,
+    transport::Transport,
 };
 use crate::config::ClientLimits;
 
@@ -44,12 +44,14 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// A client's connection.
 pub struct Connection {
-    stream: BufWriter<TcpStream>,
-    fd: RawFd,
+    stream: BufWriter<Transport>,
+    tls: Option<Arc<SslDigest>>,
     facts: Arc<Facts>,
     digest: Arc<ProxyDigest>,
     socket: Arc<SocketDigest>,
     limits: Arc<ClientLimits>,
+    /// Whether its bytes are HTTP/2, which has its own framing and its own parser for it.
+    is_h2: bool,
     messages: Messages,
     /// Requests that were waited for, and since when the last of them is.
     awaited: (u64, Instant),
@@ -70,9 +72,8 @@ struct Deadline {
 
 impl Connection {
     /// A connection that begins.
-    pub fn new(stream: TcpStream, facts: Arc<Facts>, limits: Arc<ClientLimits>) -> io::Result<Self> {
-        let fd = stream.as_raw_fd();
-        let socket = SocketDigest::from_raw_fd(fd);
+    pub fn new(stream: Transport, facts: Arc<Facts>, limits: Arc<ClientLimits>) -> io::Result<Self> {
+        let socket = SocketDigest::from_raw_fd(stream.fd());
         // An error says that it is set already.
         let _ = socket.peer_addr.set(Some(facts.client.into()));
         // Pingora has no place for what an application knows about a client's connection but the digest of a proxy in
@@ -80,8 +81,9 @@ impl Connection {
         let none = ResponseHeader::build(StatusCode::OK, Some(0)).map_err(io::Error::other)?;
         let digest = ProxyDigest::new(Box::new(none), Some(Box::new(Arc::clone(&facts))));
         Ok(Self {
+            is_h2: stream.is_h2(),
+            tls: stream.digest(),
             stream: BufWriter::with_capacity(WRITE, stream),
-            fd,
             facts,
             digest: Arc::new(digest),
             socket: Arc::new(socket),
@@ -92,6 +94,11 @@ impl Connection {
             answer: Patience::new(limits.send_timeout, limits.min_rate),
             limits,
         })
+    }
+
+    /// Whether it is HTTP/2.
+    pub fn is_h2(&self) -> bool {
+        self.is_h2
     }
 
     /// The next request is waited for from now on.
@@ -208,6 +215,9 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_h2 {
+            return Pin::new(self.stream.get_mut()).poll_read(context, into);
+        }
         ready!(self.poll_checked(context))?;
         self.messages.take(into.remaining(), |bytes| into.put_slice(bytes));
         Poll::Ready(Ok(()))
@@ -251,13 +261,17 @@ impl Shutdown for Connection {
 
 impl UniqueID for Connection {
     fn id(&self) -> RawFd {
-        self.fd
+        self.stream.get_ref().fd()
     }
 }
 
 impl Ssl for Connection {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.tls.clone()
+    }
+
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        None
+        Some(if self.is_h2 { ALPN::H2 } else { ALPN::H1 })
     }
 }
 

@@ -1,7 +1,12 @@
 //! What a connection tells about the requests on it.
 
-use std::{net::SocketAddr, sync::OnceLock};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, OnceLock},
+};
 
+use http::HeaderMap;
+use ipnet::IpNet;
 use pingora::protocols::http::ServerSession;
 
 use super::{framing::FramingError, messages::REFUSED};
@@ -9,35 +14,130 @@ use super::{framing::FramingError, messages::REFUSED};
 /// What a connection tells about every request on it.
 #[derive(Debug)]
 pub struct Facts {
-    /// Who is at its other end.
+    /// Who is at its other end, as far as the connection itself tells.
     pub client: SocketAddr,
+    /// Whether it is over TLS.
+    is_tls: bool,
+    /// The networks of proxies whose `X-Forwarded-*` are believed; none when this connection is not of one.
+    proxies: Option<Arc<[IpNet]>>,
     /// Why a head was refused; the stand-in for it is the connection's last request.
     pub(super) refused_head: OnceLock<FramingError>,
     /// Why the body of the last request was refused.
     pub(super) refused_body: OnceLock<FramingError>,
 }
 
+/// Who asks, and by which name of the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker<'a> {
+    /// The client's address.
+    pub address: IpAddr,
+    /// Whether the client speaks TLS.
+    pub is_tls: bool,
+    /// The host that the client asked, where that is not what `Host` says.
+    pub host: Option<&'a str>,
+}
+
 // === impl Facts ===
 
 impl Facts {
     /// Facts about a connection from `client`.
-    pub fn new(client: SocketAddr) -> Self {
-        Self { client, refused_head: OnceLock::new(), refused_body: OnceLock::new() }
+    pub fn new(client: SocketAddr, is_tls: bool, proxies: Option<Arc<[IpNet]>>) -> Self {
+        Self { client, is_tls, proxies, refused_head: OnceLock::new(), refused_body: OnceLock::new() }
     }
 
     /// The facts about the connection of a request; none when the connection is not of a listener here.
     pub fn of(session: &ServerSession) -> Option<&Facts> {
         let proxy = session.digest()?.proxy_digest.as_ref()?;
-        proxy.user_data.as_ref()?.downcast_ref::<std::sync::Arc<Facts>>().map(AsRef::as_ref)
+        proxy.user_data.as_ref()?.downcast_ref::<Arc<Facts>>().map(AsRef::as_ref)
+    }
+
+    /// Who sent a request with these headers. A header counts only from a proxy that is trusted.
+    pub fn asker<'a>(&self, headers: &'a HeaderMap) -> Asker<'a> {
+        let own = Asker { address: self.client.ip().to_canonical(), is_tls: self.is_tls, host: None };
+        let Some(proxies) = &self.proxies else { return own };
+        let is_tls = match values(headers, "x-forwarded-proto").last() {
+            Some(scheme) if scheme.eq_ignore_ascii_case("https") => true,
+            Some(scheme) if scheme.eq_ignore_ascii_case("http") => false,
+            _ => own.is_tls,
+        };
+        let host = values(headers, "x-forwarded-host").last();
+        Asker { address: forwarded_for(headers, proxies).unwrap_or(own.address), is_tls, host }
     }
 
     /// Why the head was refused that this request stands in for.
-    pub fn refused(&self, headers: &http::HeaderMap) -> Option<FramingError> {
+    pub fn refused(&self, headers: &HeaderMap) -> Option<FramingError> {
         self.refused_head.get().copied().filter(|_| headers.contains_key(REFUSED))
     }
 
     /// Why the body that was being read was refused.
     pub fn refused_body(&self) -> Option<FramingError> {
         self.refused_body.get().copied()
+    }
+}
+
+/// The client in `X-Forwarded-For`: each proxy adds at the end whom it got the request from, so what stands left of the
+/// last that is no proxy of ours may be anybody's invention.
+fn forwarded_for(headers: &HeaderMap, proxies: &[IpNet]) -> Option<IpAddr> {
+    let all: Vec<_> = values(headers, "x-forwarded-for").collect();
+    let mut client = None;
+    for text in all.into_iter().rev() {
+        let address = text.parse::<IpAddr>();
+        let address = address.or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+        let Ok(address) = address.map(|address| address.to_canonical()) else { break };
+        client = Some(address);
+        if !proxies.iter().any(|proxy| proxy.contains(&address)) {
+            break;
+        }
+    }
+    client
+}
+
+fn values<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::Facts;
+
+    fn headers(rows: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        rows.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_for_whom_it_speaks() {
+        let proxies = Some(["10.0.0.0/8".parse().unwrap()].into());
+        let trusted = Facts::new("10.0.0.1:5".parse().unwrap(), false, proxies);
+        let plain = Facts::new("192.0.2.9:5".parse().unwrap(), false, None);
+        let rows = [
+            ("198.51.100.7", "198.51.100.7"),
+            ("1.1.1.1, 198.51.100.7, 10.0.0.2", "198.51.100.7"),
+            ("198.51.100.7:4000", "198.51.100.7"),
+            ("[2001:db8::1]:4000", "2001:db8::1"),
+            ("::ffff:198.51.100.7", "198.51.100.7"),
+            ("10.0.0.3, 10.0.0.2", "10.0.0.3"),
+            ("1.1.1.1, nonsense", "10.0.0.1"),
+            ("1.1.1.1, nonsense, 10.0.0.2", "10.0.0.2"),
+            ("", "10.0.0.1"),
+        ];
+        for (value, expected) in rows {
+            let sent = headers(&[
+                ("x-forwarded-for", value),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "a"),
+            ]);
+            let seen = |facts: &Facts| {
+                let asker = facts.asker(&sent);
+                (asker.address.to_string(), asker.is_tls, asker.host.map(str::to_owned))
+            };
+            assert_eq!(seen(&trusted), (expected.to_owned(), true, Some("a".to_owned())), "{value}");
+            assert_eq!(seen(&plain), ("192.0.2.9".to_owned(), false, None), "{value}");
+        }
     }
 }

@@ -12,9 +12,13 @@ mod framing;
 mod head;
 mod messages;
 mod patience;
+mod proxy_protocol;
 mod room;
+mod tls;
+mod transport;
 
 pub use accept::{Door, serve};
-pub use facts::Facts;
+pub use facts::{Asker, Facts};
 pub use framing::{FramingError, TOO_LARGE};
 pub use room::{Room, RoomMetrics};
+pub use tls::{Certificates, TlsError};

@@ -49,17 +49,27 @@ pub enum Refused {
     Full,
     /// There are as many from its address as there may be.
     Address,
+    /// A proxy's word was due, and did not come, or from somebody who is no proxy.
+    Proxy,
+    /// The TLS handshake failed.
+    Handshake,
+    /// It did not say in time what it wants.
+    Late,
 }
 
 // === impl Refused ===
 
 impl Refused {
-    const ALL: [Self; 2] = [Self::Full, Self::Address];
+    const ALL: [Self; 5] = [Self::Full, Self::Address, Self::Proxy, Self::Handshake, Self::Late];
 
-    const fn label(self) -> &'static str {
+    /// The label of the metric.
+    pub const fn label(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Address => "address",
+            Self::Proxy => "proxy",
+            Self::Handshake => "handshake",
+            Self::Late => "late",
         }
     }
 }
@@ -81,11 +91,6 @@ impl RoomMetrics {
         registry.register(Box::new(refused.clone()))?;
         Ok(Self { open, refused })
     }
-
-    /// Counts a connection that is not served.
-    pub fn refused(&self, reason: Refused) {
-        self.refused.with_label_values(&[reason.label()]).inc();
-    }
 }
 
 // === impl Room ===
@@ -97,11 +102,16 @@ impl Room {
         Self { taken: Arc::default(), most, most_of_address, metrics }
     }
 
+    /// Counts a connection that is not served.
+    pub fn refused(&self, reason: Refused) {
+        self.metrics.refused.with_label_values(&[reason.label()]).inc();
+    }
+
     /// A place for a connection from somewhere; [`Place::belong`] says from where.
     pub fn enter(&self) -> Result<Place, Refused> {
         let mut taken = self.taken.lock();
         if taken.all >= self.most {
-            self.metrics.refused(Refused::Full);
+            self.refused(Refused::Full);
             return Err(Refused::Full);
         }
         taken.all += 1;
@@ -119,7 +129,6 @@ impl Place {
         let mut taken = self.room.taken.lock();
         let of_address = taken.by_address.entry(address).or_default();
         if *of_address >= self.room.most_of_address {
-            self.room.metrics.refused(Refused::Address);
             return Err(Refused::Address);
         }
         *of_address += 1;

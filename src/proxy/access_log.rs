@@ -1,6 +1,6 @@
 //! One structured line per request: enough to see why it took the way it took.
 
-use pingora::{Error, proxy::Session};
+use pingora::Error;
 
 use super::context::RequestContext;
 use crate::{
@@ -63,8 +63,8 @@ pub fn failure(error: &HandlerError, context: &RequestContext) {
 }
 
 /// The line of a finished request.
-pub fn line(session: &Session, error: Option<&Error>, context: &RequestContext) {
-    let client = session.client_addr().map(ToString::to_string);
+pub fn line(error: Option<&Error>, context: &RequestContext) {
+    let client = context.client.map(|address| address.to_string());
     tracing::info!(
         target: "access",
         id = context.id,

@@ -1,5 +1,7 @@
 //! What the edge remembers of one request until its log line is written.
 
+use std::net::IpAddr;
+
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
@@ -24,6 +26,8 @@ pub struct RequestContext {
     pub class: RouteClass,
     /// Canonical key of what it asks for.
     pub key: String,
+    /// The client's address.
+    pub client: Option<IpAddr>,
     /// Keyed hash of the credential.
     pub caller: Option<CallerId>,
     /// How it was answered.
@@ -80,6 +84,7 @@ impl RequestContext {
             method: Method::GET,
             class: RouteClass::Unknown,
             key: String::new(),
+            client: None,
             caller: None,
             cache: CacheStatus::Local,
             tier: "none",

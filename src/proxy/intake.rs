@@ -1,6 +1,6 @@
 //! From a request head to a [`Request`]: framing, host, route, caller, and the gate's URL for this client.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderMap, Method, Uri, header};
 
@@ -11,7 +11,7 @@ use crate::{
     config::PublicUrl,
     document::rewrite::PublicBase,
     handler::{MountRequest, Request},
-    listener::FramingError,
+    listener::{Asker, FramingError},
     route::{self, Collections, HostStyle, MountPaths, RouteError},
 };
 
@@ -44,8 +44,8 @@ pub struct Head<'a> {
     pub headers: &'a HeaderMap,
     /// Whether it came over HTTP/1.
     pub http1: bool,
-    /// From where, as far as the connection tells.
-    pub address: Option<IpAddr>,
+    /// Who asks, as far as the connection tells.
+    pub asker: Option<Asker<'a>>,
 }
 
 /// Why a request is not understood.
@@ -82,22 +82,28 @@ impl Intake {
         route.target.negotiate(head.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
         Ok(Request {
             method: head.method.clone(),
-            base: self.base(route.style, host, route.org.as_str()),
+            base: self.base(
+                route.style,
+                host,
+                head.asker.is_some_and(|asker| asker.is_tls),
+                route.org.as_str(),
+            ),
             caller: self.key.caller(head.headers.get(header::AUTHORIZATION)),
             headers: head.headers.clone(),
-            address: head.address,
+            address: head.asker.map(|asker| asker.address),
             received_at: self.clock.now(),
             route,
         })
     }
 
-    fn base(&self, style: HostStyle, host: &str, org: &str) -> PublicBase {
+    fn base(&self, style: HostStyle, host: &str, is_tls: bool, org: &str) -> PublicBase {
+        let own = if is_tls { "https" } else { "http" };
         match (style, &self.public_url) {
             (HostStyle::Path, Some(url)) => PublicBase::Path { origin: url.as_str().to_owned() },
-            (HostStyle::Path, None) => PublicBase::Path { origin: format!("http://{host}") },
+            (HostStyle::Path, None) => PublicBase::Path { origin: format!("{own}://{host}") },
             (HostStyle::Subdomain, url) => {
                 let scheme =
-                    url.as_ref().and_then(|url| url.as_str().split_once("://")).map_or("http", |(s, _)| s);
+                    url.as_ref().and_then(|url| url.as_str().split_once("://")).map_or(own, |(s, _)| s);
                 // Host is `{org}.pkgs.…` or `{org}.feeds.…`; what follows the label stays.
                 let rest = host.get(org.len()..).unwrap_or_default();
                 PublicBase::Subdomain { origin: format!("{scheme}://{{org}}{rest}") }
@@ -106,11 +112,18 @@ impl Intake {
     }
 }
 
-/// The authority that the client speaks to: `:authority` or an absolute target, else `Host` (RFC 9112 §3.2.2).
+/// The authority that the client speaks to: what a proxy that is trusted says, else `:authority` or an absolute target,
+/// else `Host` (RFC 9112 §3.2.2).
 fn host(head: Head<'_>) -> Result<&str, IntakeError> {
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
     let host = head.headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let host = authority.or(host).ok_or(IntakeError::Host)?;
+    if authority.zip(host).is_some_and(|(authority, host)| authority != host) {
+        return Err(IntakeError::Framing(FramingError::ambiguous(
+            "the target and Host name two authorities",
+        )));
+    }
+    let forwarded = head.asker.and_then(|asker| asker.host);
+    let host = forwarded.or(authority).or(host).ok_or(IntakeError::Host)?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     if host.is_empty() || host.len() > 255 || !host.bytes().all(plain) {
         return Err(IntakeError::Host);

@@ -17,14 +17,16 @@ pub mod range;
 mod reply;
 mod upload;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Version, header};
 use pingora::{
     Error, ErrorType, Result,
+    apps::HttpServerOptions,
     http::{RequestHeader, ResponseHeader},
+    protocols::http::v2::server::H2Options,
     proxy::{FailToProxy, HttpProxy, ProxyHttp, Session},
     upstreams::peer::HttpPeer,
 };
@@ -36,6 +38,7 @@ pub use metrics::EdgeMetrics;
 pub use outflow::Outflow;
 
 use crate::{
+    config::ClientLimits,
     document::rewrite::Rewriter,
     handler::{
         CacheStatus, Handler, HandlerError, MountRequest, Mounts, Outcome, Reply, Request, RouteClass,
@@ -53,6 +56,14 @@ use reply::{Asked, send};
 const LINGER: Duration = Duration::from_secs(10);
 /// How long a client that has its answer may pause in sending a body that nobody wants.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Most requests at once on one HTTP/2 connection: what RFC 9113 §6.5.2 asks for at least.
+const STREAMS: u32 = 100;
+/// Streams that a client may open and reset before its connection is closed: those that it means come to few, and many
+/// are an attack (CVE-2023-44487).
+const RESETS: usize = 20;
+/// Streams that the gate itself may reset for a client's mistakes, likewise.
+const LOCAL_RESETS: usize = 128;
 
 /// The edge of the gate.
 pub struct Edge {
@@ -80,18 +91,19 @@ impl Edge {
         head: &RequestHeader,
         context: &mut RequestContext,
     ) -> std::result::Result<Option<Reply>, ErrorReply> {
-        if let Some(refused) =
-            Facts::of(session.as_downstream()).and_then(|facts| facts.refused(&head.headers))
-        {
+        let facts = Facts::of(session.as_downstream());
+        if let Some(refused) = facts.and_then(|facts| facts.refused(&head.headers)) {
             return Err(error_reply::of_framing(refused, &context.id));
         }
+        let asker = facts.map(|facts| facts.asker(&head.headers));
+        context.client = asker.map(|asker| asker.address);
         let parts = Head {
             method: &head.method,
             uri: &head.uri,
             raw_path: head.raw_path(),
             headers: &head.headers,
             http1: head.version <= Version::HTTP_11,
-            address: session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip),
+            asker,
         };
         if let Some(request) = self.intake.mounted(parts).map_err(|error| refused(error, &context.id))? {
             return self.answer_mounted(session, &request, context).await.map(Some);
@@ -409,7 +421,7 @@ impl ProxyHttp for Edge {
             context.sent = session.body_bytes_sent() as u64;
         }
         self.metrics.ended(context);
-        access_log::line(session, error, context);
+        access_log::line(error, context);
         if error.is_none() || context.answered {
             // The service is done with the request; only the client's connection is still of use.
             context.forward = None;
@@ -467,6 +479,20 @@ async fn linger(session: &mut Session) {
 }
 
 /// The edge as Pingora runs it.
-pub fn app(edge: Edge, conf: &Arc<pingora::server::configuration::ServerConf>) -> Arc<HttpProxy<Edge>> {
-    Arc::new(pingora::proxy::http_proxy(conf, edge))
+pub fn app(
+    edge: Edge,
+    limits: &ClientLimits,
+    conf: &Arc<pingora::server::configuration::ServerConf>,
+) -> Arc<HttpProxy<Edge>> {
+    let mut proxy = pingora::proxy::http_proxy(conf, edge);
+    let mut h2 = H2Options::new();
+    h2.max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(Some(LOCAL_RESETS));
+    proxy.h2_options = Some(h2);
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(limits.idle_timeout);
+    proxy.server_options = Some(options);
+    Arc::new(proxy)
 }

@@ -43,6 +43,11 @@ pub async fn skip(session: &mut Session) -> Result<(), HandlerError> {
     if session.req_header().headers.contains_key(header::EXPECT) {
         return Ok(());
     }
+    let some = tokio::time::timeout(PATIENCE, skip_some(session)).await;
+    some.unwrap_or_else(|_| Err(HandlerError::Body("did not come in time".to_owned())))
+}
+
+async fn skip_some(session: &mut Session) -> Result<(), HandlerError> {
     let mut length = 0;
     while length < UNASKED {
         let next = session.as_downstream_mut().read_request_body().await;

@@ -1,0 +1,96 @@
+//! The bytes below HTTP: a socket, or TLS on one.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, RawFd},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use pingora::protocols::tls::SslDigest;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::tls::{Certificates, H2};
+
+/// A connection's bytes.
+pub enum Transport {
+    /// As they are.
+    Plain(TcpStream),
+    /// Within TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+// === impl Transport ===
+
+impl Transport {
+    /// With the handshake, if there is a certificate.
+    pub async fn open(stream: TcpStream, certificates: Option<&Certificates>) -> io::Result<Self> {
+        let Some(certificates) = certificates else { return Ok(Self::Plain(stream)) };
+        let stream = TlsAcceptor::from(certificates.current()).accept(stream).await?;
+        Ok(Self::Tls(Box::new(stream)))
+    }
+
+    /// Whether client and listener agreed on HTTP/2.
+    pub fn is_h2(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(H2))
+    }
+
+    /// What Pingora wants to know of TLS; none without it.
+    pub fn digest(&self) -> Option<Arc<SslDigest>> {
+        let Self::Tls(stream) = self else { return None };
+        let session = stream.get_ref().1;
+        let cipher = session.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
+        let version = session.protocol_version().map(|version| format!("{version:?}"));
+        let (cipher, version) = (cipher.unwrap_or_default(), version.unwrap_or_default());
+        Some(Arc::new(SslDigest::new(cipher, version, None, None, Vec::new())))
+    }
+
+    /// The socket's number.
+    pub fn fd(&self) -> RawFd {
+        match self {
+            Self::Plain(stream) => stream.as_raw_fd(),
+            Self::Tls(stream) => stream.get_ref().0.as_raw_fd(),
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, into),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, into),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
