@@ -2,7 +2,11 @@
 //!
 //! Packages do not pass here: they are streamed.
 
-use std::{collections::VecDeque, io::Read, time::Duration};
+use std::{
+    collections::VecDeque,
+    io::{self, Read as _},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -15,6 +19,14 @@ use super::{BodyStream, UpstreamError, UpstreamResponse};
 /// Encoded bodies above this many bytes are decoded off the async threads: below it takes under a
 /// millisecond, which is less than the trip costs.
 const DECODE_INLINE: usize = 64 << 10;
+
+/// Content that is unfolded between two looks at how much it has become.
+const PIECE: u64 = 64 << 10;
+/// What any body may unfold to. Below it a bomb costs nothing.
+const UNFOLDS_FREELY: u64 = 8 << 20;
+/// How many times its size a longer body may become: JSON that repeats itself comes to 10 to 60 times, and a bomb to
+/// 1,032, the most that deflate can do.
+const RATIO: u64 = 200;
 
 /// What stands between a body and its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,10 +182,22 @@ fn gunzip(body: &[u8], limit: u64) -> Result<Bytes, UpstreamError> {
 }
 
 /// At most `limit` bytes of content, and whether the coding was followed up to there.
-fn unfold(body: &[u8], limit: u64) -> (Vec<u8>, std::io::Result<usize>) {
+fn unfold(body: &[u8], limit: u64) -> (Vec<u8>, io::Result<()>) {
+    let mut decoder = MultiGzDecoder::new(body);
     let mut content = Vec::new();
-    let outcome = MultiGzDecoder::new(body).take(limit).read_to_end(&mut content);
-    (content, outcome)
+    loop {
+        let room = limit.saturating_sub(content.len() as u64).min(PIECE);
+        match decoder.by_ref().take(room).read_to_end(&mut content) {
+            Ok(0) => return (content, Ok(())),
+            Ok(_) => {}
+            Err(error) => return (content, Err(error)),
+        }
+        let taken = (body.len() - decoder.get_ref().len()) as u64;
+        if content.len() as u64 > UNFOLDS_FREELY.max(taken.saturating_mul(RATIO)) {
+            let error = format!("it unfolds to more than {RATIO} times its size");
+            return (content, Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -73,6 +73,15 @@ async fn a_body_that_unfolds_beyond_the_limit_is_too_large() {
 }
 
 #[tokio::test]
+async fn a_bomb_is_stopped_long_before_the_limit() {
+    let packed = gzip(&vec![0; 64 << 20]);
+    let error = document("gzip", &packed, 1 << 30).await.unwrap_err();
+    assert!(matches!(&error, UpstreamError::Encoding(reason) if reason.contains("200 times")), "{error}");
+    let (content, _) = unfold(&packed, 1 << 30);
+    assert!((content.len() as u64) < 2 * UNFOLDS_FREELY, "{}", content.len());
+}
+
+#[tokio::test]
 async fn an_unknown_coding_and_a_damaged_body_are_errors() {
     let packed = gzip(b"content");
     let cut = &packed[..packed.len() - 1];
