@@ -62,8 +62,8 @@ impl Handler {
         order: &Verification,
         progress: impl Fn(u64) + Send,
     ) -> Result<Verified, BlobError> {
-        let before: BTreeSet<String> = self.object_keys().await?.into_iter().map(|(key, _)| key).collect();
         let mut found = Verified::default();
+        // Before anything else is read: whoever reads a damaged value removes it, and its key is not told again.
         let swept = store.sweep().await?;
         let (mut pace, mut after, mut damaged) = (Pace::new(order.rate), None, BTreeSet::new());
         loop {
@@ -80,11 +80,9 @@ impl Handler {
             }
         }
         found.bytes = pace.bytes;
-        let left = self.object_keys().await?;
-        let kept: BTreeSet<&String> = left.iter().map(|(key, _)| key).collect();
-        let mut lost: BTreeSet<String> = before.iter().filter(|key| !kept.contains(key)).cloned().collect();
-        lost.extend(swept.into_iter().filter_map(|key| String::from_utf8(key.to_vec()).ok()));
-        for (key, id) in left {
+        let mut lost: BTreeSet<String> =
+            swept.into_iter().filter_map(|key| String::from_utf8(key.to_vec()).ok()).collect();
+        for (key, id) in self.object_keys().await? {
             if damaged.contains(&id) || matches!(store.is_stored(&id).await, Ok(false)) {
                 lost.insert(key);
             }
