@@ -32,6 +32,7 @@ const RESERVED: [(&str, &[&str]); 4] = [
             "src/cache/identities.rs",
             "src/cache/memory.rs",
             "src/cache/negative.rs",
+            "src/access/attempts.rs",
             "src/access/verdicts.rs",
         ],
     ),

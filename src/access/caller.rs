@@ -7,12 +7,13 @@ use http::HeaderValue;
 use rand::RngCore as _;
 use sha2::Sha256;
 
-use crate::redact::Secret;
+use crate::{redact::Secret, upstream::CredentialError};
 
 /// Name of the file beside the store that holds the key.
 const KEY_FILE: &str = "caller-key";
 
 /// The key of the caller hash. A new key makes every stored verdict void.
+#[derive(Clone)]
 pub struct CallerKey(Secret<[u8; 32]>);
 
 /// A caller: HMAC-SHA-256 of the `Authorization` header, or all zeros for anonymous ones.
@@ -32,7 +33,19 @@ pub enum Audience {
 #[derive(Debug, Clone)]
 pub struct Caller {
     id: CallerId,
-    authorization: Option<HeaderValue>,
+    credential: Credential,
+    turn: Option<CallerId>,
+}
+
+/// With what the service is asked.
+#[derive(Debug, Clone)]
+enum Credential {
+    /// With nothing.
+    None,
+    /// With the caller's own.
+    Own(HeaderValue),
+    /// With the gate's, if there is one now.
+    Gate(Result<HeaderValue, CredentialError>),
 }
 
 // === impl CallerKey ===
@@ -68,16 +81,28 @@ impl CallerKey {
     /// The caller who sends this `Authorization` (or none).
     pub fn caller(&self, authorization: Option<&HeaderValue>) -> Caller {
         let Some(authorization) = authorization else {
-            return Caller { id: CallerId::ANONYMOUS, authorization: None };
+            return Caller { id: CallerId::ANONYMOUS, credential: Credential::None, turn: None };
         };
-        // HMAC takes a key of any length, so this cannot fail; an impossible failure maps to anonymous,
-        // the identity with the fewest rights.
-        let id = Hmac::<Sha256>::new_from_slice(self.0.reveal()).map_or(CallerId::ANONYMOUS, |mac| {
-            CallerId(mac.chain_update(authorization.as_bytes()).finalize().into_bytes().into())
-        });
+        let id = self.hash(&[authorization.as_bytes()]);
         let mut authorization = authorization.clone();
         authorization.set_sensitive(true);
-        Caller { id, authorization: Some(authorization) }
+        Caller { id, credential: Credential::Own(authorization), turn: Some(id) }
+    }
+
+    /// The gate itself where it asks `organisation` with a credential of its own: one for all who may use that, and
+    /// the same when the credential is renewed.
+    pub(super) fn gate(&self, organisation: &str) -> CallerId {
+        // No `Authorization` begins with a NUL, so this is nobody's.
+        self.hash(&[b"\0gate\0", organisation.as_bytes()])
+    }
+
+    fn hash(&self, parts: &[&[u8]]) -> CallerId {
+        // HMAC takes a key of any length, so this cannot fail; an impossible failure maps to anonymous,
+        // the identity with the fewest rights.
+        Hmac::<Sha256>::new_from_slice(self.0.reveal()).map_or(CallerId::ANONYMOUS, |mac| {
+            let mac = parts.iter().fold(mac, Mac::chain_update);
+            CallerId(mac.finalize().into_bytes().into())
+        })
     }
 }
 
@@ -112,19 +137,62 @@ impl fmt::Debug for CallerId {
 // === impl Caller ===
 
 impl Caller {
-    /// The keyed hash.
+    /// The gate on behalf of somebody: verdicts are on the gate, turns are taken by whoever showed `turn`.
+    pub(super) fn of_gate(
+        id: CallerId,
+        turn: Option<CallerId>,
+        credential: Result<HeaderValue, CredentialError>,
+    ) -> Self {
+        Self { id, credential: Credential::Gate(credential), turn }
+    }
+
+    /// Whom verdicts are on: the keyed hash.
     pub fn id(&self) -> &CallerId {
         &self.id
     }
 
+    /// Who takes turns with others; `None` is known by its address only.
+    pub fn turn(&self) -> Option<&CallerId> {
+        self.turn.as_ref()
+    }
+
     /// The credential to send to the service's own hosts; marked sensitive.
     pub fn authorization(&self) -> Option<&HeaderValue> {
-        self.authorization.as_ref()
+        match &self.credential {
+            Credential::None | Credential::Gate(Err(_)) => None,
+            Credential::Own(authorization) | Credential::Gate(Ok(authorization)) => Some(authorization),
+        }
+    }
+
+    /// Why the gate cannot ask on behalf of the caller, if it cannot: to ask without the credential that is due would
+    /// be to ask as somebody else.
+    pub fn lacks_credential(&self) -> Option<&CredentialError> {
+        match &self.credential {
+            Credential::Gate(Err(error)) => Some(error),
+            Credential::None | Credential::Own(_) | Credential::Gate(Ok(_)) => None,
+        }
+    }
+
+    /// What the caller itself showed, unless the gate stands in for it.
+    pub fn own(&self) -> Option<&HeaderValue> {
+        match &self.credential {
+            Credential::Own(authorization) => Some(authorization),
+            Credential::None | Credential::Gate(_) => None,
+        }
+    }
+
+    /// Whether the service is asked with the gate's own credential.
+    pub fn is_gate(&self) -> bool {
+        matches!(self.credential, Credential::Gate(_))
     }
 
     /// Whether there is a credential.
     pub fn audience(&self) -> Audience {
-        if self.authorization.is_some() { Audience::Authenticated } else { Audience::Anonymous }
+        if matches!(self.credential, Credential::None) {
+            Audience::Anonymous
+        } else {
+            Audience::Authenticated
+        }
     }
 }
 

@@ -4,8 +4,15 @@
 //! with a 2xx (or a redirect to the bytes) for that feed and view not long ago: a *verdict*. This module
 //! keeps verdicts and says where a caller stands; asking the service is `handler`'s part. Credentials are
 //! known here by a keyed hash only, and the key never leaves the store's folder.
+//!
+//! Where the gate asks with a credential of its own (access mode `gateway`), verdicts are on the gate, and [`Gateway`]
+//! says which callers it asks for: those with a gate token, and those from listed networks.
 
+mod attempts;
 mod caller;
+mod gateway;
+mod places;
+mod tokens;
 mod verdicts;
 
 use std::{
@@ -13,7 +20,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+pub use attempts::{Attempt, Attempts};
 pub use caller::{Audience, Caller, CallerId, CallerKey};
+pub use gateway::{Asking, Gateway, GatewayError, Stranger};
+pub use places::{Same, Scope, same_feed};
+pub use tokens::{Token, TokenError, TokenFile, Wanted};
 pub use verdicts::VerdictError;
 
 use crate::{config, disk::Database, ident::FeedRef, upstream::Refusal};

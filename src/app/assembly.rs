@@ -1,24 +1,24 @@
 //! What the gate is made of: the store, and the handlers over the stack of wrappers towards the service.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use prometheus::Registry;
 
 use crate::{
-    access::Access,
+    access::{Access, Attempts, CallerKey, Gateway},
     blob::DiskStore,
     cache::{DocumentCache, Generations, Identities, NegativeCache, PackageIndex, Responses, Sightings},
     clock::Clock,
-    config::Config,
+    config::{Config, Organisation},
     disk::{Database, DatabaseSettings, OpenError, StoreDirectory},
     document::rewrite::ServiceHosts,
     guard::Guards,
     handler::{Following, Guarding, Handler, HandlerMetrics, Modes, Mounts, Parts},
     throttle::Throttle,
     upstream::{
-        Advisories, Azure, Barred, Breaking, Breaks, Http, Metered, Mirrored, Resumes, Retries, Retrying,
-        Throttled, Whole,
+        Advisories, Azure, Barred, Breaking, Breaks, Credential, CredentialMetrics, Http, Metered, Mirrored,
+        Resumes, Retries, Retrying, Throttled, Whole,
     },
 };
 
@@ -32,6 +32,7 @@ pub(super) struct Shared<'a> {
     pub(super) database: &'a Database,
     pub(super) store: &'a DiskStore,
     pub(super) throttle: &'a Arc<Throttle>,
+    pub(super) key: &'a CallerKey,
 }
 
 /// Opens the store, or waits for who has it.
@@ -98,6 +99,14 @@ pub(super) fn handler(
         changes: Following::new(&config.changes, shared.database, registry)?,
         blobs: Arc::new(shared.store.clone()),
         access: Access::new(shared.database, config.access.clone()),
+        gateway: Gateway::new(
+            &config.access,
+            (&config.organisations, &config.feeds),
+            &credentials(config, clock, registry)?,
+            shared.key,
+            registry,
+        )?,
+        attempts: Attempts::new(config.access.denied_per_minute),
         metadata: config.metadata.clone(),
         outage: config.outage.clone(),
         breaks,
@@ -115,6 +124,17 @@ pub(super) fn mounts(config: &Config, clock: &Clock, shared: &Shared<'_>) -> Res
     let origins = Mirrored::new(&config.upstream).context("upstream")?;
     let responses = Responses::new(shared.database, Arc::new(shared.store.clone()));
     Ok(Mounts::new(config.mounts.clone(), origins, responses, clock.clone()))
+}
+
+/// The gate's own credentials, by organisation in lower case.
+fn credentials(config: &Config, clock: &Clock, registry: &Registry) -> Result<HashMap<String, Credential>> {
+    let metrics = CredentialMetrics::new(registry)?;
+    let credential = |one: &Organisation| {
+        let name = one.name.folded().to_owned();
+        let settings = one.credential.clone()?;
+        Some((name.clone(), Credential::new(settings, name, clock.clone(), metrics.clone())))
+    };
+    Ok(config.organisations.iter().filter_map(credential).collect())
 }
 
 fn advisories(config: &Config) -> Result<Option<Advisories>> {

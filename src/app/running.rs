@@ -48,7 +48,7 @@ struct Running {
     store: DiskStore,
     database: Database,
     handler: Handler,
-    /// What follows the changes of feeds, and the scrub.
+    /// What follows the changes of feeds, keeps credentials, and the scrub.
     polls: JoinSet<()>,
     metrics: EdgeMetrics,
     readiness: Readiness,
@@ -70,15 +70,15 @@ impl Running {
         let admin_sockets = AdminSockets::bind(&config.admin)?;
         let (database, store) = open_store(&config, &clock).await?;
         let throttle = Arc::new(Throttle::new(&Limits::from(&config.throttle)));
-        let shared = Shared { database: &database, store: &store, throttle: &throttle };
+        let key = CallerKey::load_or_create(&config.store.path).context("the key of the caller hash")?;
+        let key = Arc::new(key);
+        let shared = Shared { database: &database, store: &store, throttle: &throttle, key: &key };
         let handler = handler(&config, &clock, &registry, &shared)?;
         let mounts = mounts(&config, &clock, &shared)?;
         let metrics = EdgeMetrics::new(&registry)?;
         let figures = Figures::new(&registry, store.clone(), handler.clone())?;
         Load::register(&registry, Throttle::clone(&throttle))?;
         let readiness = Readiness::default();
-        let key = CallerKey::load_or_create(&config.store.path).context("the key of the caller hash")?;
-        let key = Arc::new(key);
         let edge = Edge {
             intake: intake(&config, &clock, &key, mounts.paths().clone()),
             handler: handler.clone(),
@@ -190,6 +190,7 @@ fn intake(config: &Config, clock: &Clock, key: &Arc<CallerKey>, mounts: MountPat
 /// What the gate does without being asked.
 fn background(handler: &Handler, store: &DiskStore, settings: &StoreSettings) -> JoinSet<()> {
     let mut tasks = handler.follow_changes();
+    handler.keep_credentials(&mut tasks);
     if settings.scrub > 0 {
         tasks.spawn(handler.clone().scrub(store.clone(), settings.scrub));
     }

@@ -13,6 +13,7 @@ mod man;
 mod mode;
 pub mod output;
 mod serve;
+mod token;
 mod verify;
 
 use std::{collections::BTreeMap, ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode};
@@ -63,6 +64,8 @@ enum Command {
     Check(check::Check),
     /// Show or switch the modes of feeds.
     Mode(mode::Mode),
+    /// Make, list and revoke gate tokens.
+    Token(token::Token),
     /// Read the whole store again and check every byte of it.
     Verify(verify::Verify),
     /// Ask whether the gate takes requests; for probes.
@@ -101,6 +104,7 @@ impl Command {
             Self::Check(command) => command.run(context),
             Self::Completions(command) => command.run(context),
             Self::Man(command) => command.run(context),
+            Self::Token(command) => command.run(context),
             Self::Mode(command) => asking(command.run(context)),
             Self::Verify(command) => asking(command.run(context)),
             Self::Healthcheck(command) => asking(command.run(context)),

@@ -4,15 +4,18 @@
 //! `store.capacity`: two underscores stand for the dot. Secrets are not
 //! configuration: the file names the variable that holds one.
 
+pub mod access;
 mod admin;
 pub mod audit;
 pub mod changes;
 mod credential;
+mod feed;
 mod guard;
 mod keys;
 mod limits;
 pub mod listener;
 pub mod mount;
+pub mod organisation;
 pub mod outage;
 pub mod retry;
 mod sections;
@@ -32,18 +35,21 @@ use std::{
 use toml::{Table, Value};
 
 pub use self::{
+    access::Access,
     admin::Admin,
     audit::AuditSettings,
     changes::Changes,
     credential::Credential,
+    feed::FeedSettings,
     guard::{Guard, Guarded, Pin},
     keys::{Problem, Setting},
     limits::ClientLimits,
     listener::{Forwarded, Listener, TlsFiles},
     mount::Mount,
+    organisation::{AccessMode, Organisation},
     outage::{FeedMode, Mode, Outage},
     retry::Retry,
-    sections::{Access, Freshness, Listen, Log, LogFormat, LogLevel, Metadata, PublicUrl},
+    sections::{Freshness, Listen, Log, LogFormat, LogLevel, Metadata, PublicUrl},
     server::Server,
     store::StoreSettings,
     throttle::{PerSecond, Throttle},
@@ -79,10 +85,12 @@ pub struct Config {
     pub changes: Vec<Changes>,
     /// `[access]`.
     pub access: Access,
+    /// `[[organisation]]`.
+    pub organisations: Vec<Organisation>,
     /// `[outage]`.
     pub outage: Outage,
     /// `[[feed]]`.
-    pub feeds: Vec<FeedMode>,
+    pub feeds: Vec<FeedSettings>,
     /// `[[mount]]`.
     pub mounts: Vec<Mount>,
     /// `[[guard]]`.
@@ -144,6 +152,7 @@ impl Config {
         overlay(&mut root, environment);
         let mut findings = Findings::default();
         let config = Self::read(&mut root, &mut findings, environment);
+        organisation::check(&config, &mut findings);
         for (key, value) in root {
             let value = value.to_string().chars().take(120).collect();
             findings.problems.push(Problem { key, value, rule: "is not a known table".into() });
@@ -171,9 +180,10 @@ impl Config {
             metadata: Metadata::read(Keys::take(root, "metadata", findings)),
             changes: Changes::read_all(root, findings, environment),
             access: Access::read(Keys::take(root, "access", findings)),
+            organisations: Organisation::read_all(root, findings, environment),
             outage: Outage::read(Keys::take(root, "outage", findings)),
-            feeds: FeedMode::read_all(root, findings),
             mounts: Mount::read_all(root, findings),
+            feeds: FeedSettings::read_all(root, findings),
             guards: Guard::read_all(root, findings),
             pins: Pin::read_all(root, findings),
             audit: AuditSettings::read(Keys::take(root, "audit", findings)),

@@ -1,18 +1,10 @@
-//! `[outage]` and `[[feed]]`: what a bad day of the service costs, and what is done about it.
+//! `[outage]`: what a bad day of the service costs, and what is done about it.
 
 use std::time::Duration;
 
-use toml::Table;
-
-use super::{
-    changes::FeedName,
-    keys::{Findings, Keys, Problem},
-    text_enum::text_enum,
-};
+use super::{changes::FeedName, keys::Keys, text_enum::text_enum};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// The name of the tables of feeds.
-const TABLE: &str = "feed";
 
 /// `[outage]`: what is done while the service does not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +31,7 @@ pub struct Outage {
     pub hold: Duration,
 }
 
-/// `[[feed]]`: a feed with a mode of its own.
+/// A feed with a mode of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedMode {
     /// Which feed, by names or GUIDs.
@@ -93,28 +85,7 @@ impl Outage {
     }
 }
 
-// === impl FeedMode ===
-
-impl FeedMode {
-    pub(super) fn read_all(root: &mut Table, findings: &mut Findings) -> Vec<Self> {
-        let all = Keys::each(root, TABLE, findings, Self::read);
-        for (index, one) in all.iter().enumerate() {
-            let spelling = one.name.feed().spelling();
-            if all[..index].iter().any(|other| other.name.feed().spelling() == spelling) {
-                let (key, value) = (format!("{TABLE}[{index}].name"), one.name.to_string());
-                findings.problems.push(Problem { key, value, rule: "is there twice".into() });
-            }
-        }
-        all
-    }
-
-    fn read(mut keys: Keys<'_>) -> Option<Self> {
-        let name = keys.required("name", str::parse);
-        let mode = keys.required("mode", str::parse);
-        keys.finish();
-        Some(Self { name: name?, mode: mode? })
-    }
-}
+// === impl Mode ===
 
 impl Mode {
     /// Every mode.
@@ -135,7 +106,7 @@ mod tests {
         assert_eq!((config.outage.mode, config.feeds.len()), (Mode::Strict, 1));
         assert_eq!(
             (config.feeds[0].name.to_string().as_str(), config.feeds[0].mode),
-            ("Contoso/web/main", Mode::Offline)
+            ("Contoso/web/main", Some(Mode::Offline))
         );
     }
 

@@ -71,21 +71,6 @@ pub struct Metadata {
     pub feeds: Freshness,
 }
 
-/// `[access]`: how long the service's word on who may read a feed is trusted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
-    /// A permission; 60–300 s is what the facts suggest (§6).
-    pub verdict_ttl: Duration,
-    /// A refusal of a credential: short, since rights are granted while a user waits.
-    pub denied_ttl: Duration,
-    /// A refusal of anonymous callers: NuGet asks for every URL without a credential first.
-    pub anonymous_denied_ttl: Duration,
-    /// A permission while the service cannot be asked.
-    pub grace: Duration,
-    /// Which feed a name means: names can be re-pointed, so they are asked about again (facts §2).
-    pub identity_ttl: Duration,
-}
-
 /// `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -245,39 +230,6 @@ impl Metadata {
             odata: class("odata", default.odata),
             rest: class("rest", default.rest),
             feeds: class("feeds", default.feeds),
-        };
-        keys.finish();
-        section
-    }
-}
-
-// === impl Access ===
-
-impl Default for Access {
-    fn default() -> Self {
-        Self {
-            verdict_ttl: 5 * MINUTE,
-            denied_ttl: 10 * SECOND,
-            anonymous_denied_ttl: MINUTE,
-            grace: 7 * DAY,
-            identity_ttl: 10 * MINUTE,
-        }
-    }
-}
-
-impl Access {
-    pub(super) fn read(mut keys: Keys<'_>) -> Self {
-        let default = Self::default();
-        let section = Self {
-            verdict_ttl: keys.span("verdict_ttl", default.verdict_ttl, Duration::ZERO),
-            denied_ttl: keys.span("denied_ttl", default.denied_ttl, Duration::ZERO),
-            anonymous_denied_ttl: keys.span(
-                "anonymous_denied_ttl",
-                default.anonymous_denied_ttl,
-                Duration::ZERO,
-            ),
-            grace: keys.span("grace", default.grace, Duration::ZERO),
-            identity_ttl: keys.span("identity_ttl", default.identity_ttl, SECOND),
         };
         keys.finish();
         section

@@ -73,8 +73,8 @@ impl Handler {
 
 /// Who takes turns with others.
 pub(super) fn client(throttle: &Throttle, request: &Request) -> Client {
-    match (request.caller.authorization(), request.address.map(|address| address.to_canonical())) {
-        (Some(credential), _) => throttle.client(&[b"credential:", credential.as_bytes()].concat()),
+    match (request.caller.turn(), request.address.map(|address| address.to_canonical())) {
+        (Some(caller), _) => throttle.client(&[&b"caller:"[..], caller.as_bytes()].concat()),
         (None, Some(IpAddr::V4(address))) => throttle.client(&address.octets()),
         (None, Some(IpAddr::V6(address))) => throttle.client(&address.octets()),
         (None, None) => throttle.client(b"anonymous"),
@@ -96,13 +96,13 @@ mod tests {
         throttle::{Limits, Throttle},
     };
 
-    fn request(credential: Option<&'static str>, address: Option<&str>) -> Request {
+    fn request(key: &CallerKey, credential: Option<&'static str>, address: Option<&str>) -> Request {
         let route = route::parse(None, "/contoso/_packaging/main/npm/registry/a").unwrap();
         Request {
             method: Method::GET,
             route,
             headers: HeaderMap::new(),
-            caller: CallerKey::random().caller(credential.map(HeaderValue::from_static).as_ref()),
+            caller: key.caller(credential.map(HeaderValue::from_static).as_ref()),
             address: address.map(|address| address.parse::<IpAddr>().unwrap()),
             base: PublicBase::Path { origin: "http://gate".to_owned() },
             received_at: UNIX_EPOCH,
@@ -112,6 +112,8 @@ mod tests {
     #[test]
     fn a_client_is_its_credential_wherever_it_is_and_else_its_address() {
         let throttle = Throttle::new(&Limits::default());
+        let key = CallerKey::random();
+        let request = |credential, address| request(&key, credential, address);
         let check = |one: Request, other: Request, same: bool| {
             assert_eq!(client(&throttle, &one) == client(&throttle, &other), same, "{one:?} {other:?}");
         };

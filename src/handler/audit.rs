@@ -51,7 +51,7 @@ impl Handler {
         route: &AuditRoute,
         body: Bytes,
     ) -> Result<Reply, HandlerError> {
-        self.online(Some(&route.feed))?;
+        self.may_ask(&request.caller, Some(&route.feed))?;
         let body = decoded(&request.headers, body, LIMIT).await.map_err(|error| match error {
             UpstreamError::TooLarge { limit } => HandlerError::TooLarge { limit },
             other => HandlerError::Body(format!("is not usable: {other}")),

@@ -199,7 +199,7 @@ fn own(status: StatusCode, body: &serde_json::Value, cache: CacheStatus) -> Repl
 
 /// The name that a caller gives itself.
 fn name_of(caller: &Caller) -> Cow<'static, str> {
-    let text = caller.authorization().and_then(|value| value.to_str().ok());
+    let text = caller.own().and_then(|value| value.to_str().ok());
     let user = text.and_then(user_of).filter(|user| is_shown(user));
     user.map_or(Cow::Borrowed(SOMEBODY), Cow::Owned)
 }

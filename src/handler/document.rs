@@ -371,7 +371,7 @@ impl Handler {
         generation: Generation,
         asker: Asker,
     ) -> Result<Fetched, HandlerError> {
-        self.online(Some(&route.feed))?;
+        self.may_ask(&request.caller, Some(&route.feed))?;
         let expect = expected(route.document.format());
         let (learning, caller) = (self.learning(route), &request.caller);
         let mut headers = request.headers.clone();

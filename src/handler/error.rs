@@ -5,10 +5,11 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    access::Stranger,
     blob::fill::FillError,
     guard::Objection,
     throttle::ThrottleError,
-    upstream::{Refusal, Refused, UpstreamError},
+    upstream::{CredentialError, Refusal, Refused, UpstreamError},
 };
 
 /// Why a request gets no object.
@@ -78,6 +79,21 @@ pub enum HandlerError {
         /// What happened, for the log.
         reason: String,
     },
+    /// The caller may not use the gate's own credential here.
+    #[error(transparent)]
+    Stranger(#[from] Stranger),
+    /// The address of the caller has shown the service too many credentials that it refused.
+    #[error("too many credentials from this address were refused")]
+    Attempts {
+        /// How long it is to wait.
+        retry_after: Duration,
+    },
+    /// The gate is to ask with its own credential and has none; the text goes to the log only.
+    #[error("the gate has no credential: {0}")]
+    NoCredential(CredentialError),
+    /// The service does not take the gate's own credential (401), or it has no right to this (403).
+    #[error("the service answers the gate's own credential with {}", .0.status)]
+    GateRefused(Arc<Refusal>),
     /// Something that should not happen; the text goes to the log only.
     #[error("{0}")]
     Internal(String),
@@ -96,12 +112,16 @@ impl HandlerError {
             | Self::Dead(_)
             | Self::Offline
             | Self::Integrity(_)
+            | Self::NoCredential(_)
             | Self::Internal(_) => true,
             Self::Method { .. }
             | Self::Refused(_)
             | Self::Guarded(_)
             | Self::OnlyIfCached
             | Self::Left
+            | Self::Stranger(_)
+            | Self::Attempts { .. }
+            | Self::GateRefused(_)
             | Self::TooLarge { .. }
             | Self::Body(_)
             | Self::NoAudit { .. } => false,

@@ -2,6 +2,8 @@
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
+use crate::access::Standing;
+
 /// Counters of the handlers.
 #[derive(Clone)]
 pub struct HandlerMetrics {
@@ -9,6 +11,7 @@ pub struct HandlerMetrics {
     failed: IntCounterVec,
     leaked: IntCounter,
     unstored: IntCounter,
+    verdicts: IntCounterVec,
 }
 
 // === impl HandlerMetrics ===
@@ -35,6 +38,14 @@ impl HandlerMetrics {
             "feedgate_unstored_fills_total",
             "Downloads that were served but could not be stored",
         )?;
+        let verdicts = IntCounterVec::new(
+            Opts::new("feedgate_verdicts_total", "What was known of callers who wanted something of a feed"),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(verdicts.clone()))?;
+        for outcome in ["allowed", "grace", "denied", "unknown"] {
+            verdicts.with_label_values(&[outcome]).inc_by(0);
+        }
         registry.register(Box::new(integrity.clone()))?;
         registry.register(Box::new(failed.clone()))?;
         registry.register(Box::new(leaked.clone()))?;
@@ -45,7 +56,7 @@ impl HandlerMetrics {
         for reason in ["upstream", "abandoned", "unwanted", "store"] {
             failed.with_label_values(&[reason]).inc_by(0);
         }
-        Ok(Self { integrity, failed, leaked, unstored })
+        Ok(Self { integrity, failed, leaked, unstored, verdicts })
     }
 
     /// An answer failed a check.
@@ -56,6 +67,17 @@ impl HandlerMetrics {
     /// A download failed, whose bytes were not found wrong.
     pub fn failed(&self, reason: &'static str) {
         self.failed.with_label_values(&[reason]).inc();
+    }
+
+    /// It was looked where a caller stands.
+    pub fn verdict(&self, standing: &Standing) {
+        let outcome = match standing {
+            Standing::Allowed => "allowed",
+            Standing::Grace => "grace",
+            Standing::Denied(_) => "denied",
+            Standing::Unknown => "unknown",
+        };
+        self.verdicts.with_label_values(&[outcome]).inc();
     }
 
     /// URLs of the service were left in a document.

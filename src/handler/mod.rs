@@ -5,6 +5,7 @@
 //! object that was fetched with one caller's credential reaches another only after the service let that
 //! other caller read the feed.
 
+mod admission;
 mod asking;
 mod audit;
 mod changes;
@@ -32,7 +33,7 @@ mod wishes;
 use std::{net::IpAddr, num::NonZero, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use changes::Following;
@@ -45,7 +46,7 @@ pub use reply::{CacheStatus, PackageBody, Reply, ReplyBody};
 pub use verify::{Verification, Verified};
 
 use crate::{
-    access::{Access, Caller},
+    access::{Access, Attempts, Caller, Gateway},
     blob::BlobStore,
     cache::{
         Coalescer, DocumentCache, Entry, Flown, Generations, Identities, NegativeCache, PackageIndex,
@@ -112,6 +113,12 @@ pub struct Forward {
     pub effect: Option<Effect>,
     /// Whose turn it takes.
     pub client: Client,
+    /// The credential that goes with it.
+    pub authorization: Option<HeaderValue>,
+    /// Whether that is the gate's own.
+    pub by_gate: bool,
+    /// The address to which a refusal of the credential is counted: nothing was known of it.
+    pub stranger: Option<IpAddr>,
 }
 
 /// The kinds of request, for labels and logs.
@@ -163,6 +170,10 @@ pub struct Parts {
     pub blobs: Arc<dyn BlobStore>,
     /// Verdicts.
     pub access: Access,
+    /// Who may use the gate's own credentials.
+    pub gateway: Gateway,
+    /// Refusals that addresses caused.
+    pub attempts: Attempts,
     /// Freshness of documents.
     pub metadata: config::Metadata,
     /// Patience with the service.
@@ -207,6 +218,10 @@ struct Fetched {
     feed: FeedRef,
 }
 
+fn reads(request: &Request) -> bool {
+    matches!(request.method, Method::GET | Method::HEAD)
+}
+
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, NonZero::get)
 }
@@ -231,15 +246,40 @@ impl Handler {
 
     /// Answers one request. Its feed is identified on the way, as far as the service tells.
     pub async fn answer(&self, request: &mut Request) -> Result<Outcome, HandlerError> {
+        let answer = self.answer_whoever(request).await;
+        answer.map_err(|error| admission::of_gate(request, error))
+    }
+
+    async fn answer_whoever(&self, request: &mut Request) -> Result<Outcome, HandlerError> {
         if let Some(allow) = request.route.target.allow()
             && !allow.split(", ").any(|method| method == request.method.as_str())
         {
             return Err(HandlerError::Method { method: request.method.to_string(), allow });
         }
-        let reads = matches!(request.method, Method::GET | Method::HEAD);
-        if reads && let Target::Derived(DerivedRoute { derived: Derived::Ping, .. }) = request.route.target {
+        if reads(request)
+            && let Target::Derived(DerivedRoute { derived: Derived::Ping, .. }) = request.route.target
+        {
             return Ok(Outcome::Reply(derived::pong()));
         }
+        self.admit(request).await?;
+        let stranger = self.stranger(request);
+        let answer = match stranger {
+            None => self.answer_known(request, None).await,
+            Some(address) => self.answer_stranger(request, address).await,
+        };
+        if let (Some(address), Err(error)) = (stranger, &answer) {
+            self.note_attempt(address, error);
+        }
+        answer
+    }
+
+    /// Answers a caller who may ask. `stranger` is the address of one of whom nothing was known.
+    async fn answer_known(
+        &self,
+        request: &mut Request,
+        stranger: Option<IpAddr>,
+    ) -> Result<Outcome, HandlerError> {
+        let reads = reads(request);
         if let Target::Audit(_) = request.route.target {
             let outcome = audit::intake(&request.method)?;
             // Before the body: who may not read the feed has nothing to upload.
@@ -251,16 +291,14 @@ impl Handler {
         }
         let request = &*request;
         if !reads || matches!(request.route.target, Target::Passthrough(_)) {
-            self.online(request.route.target.feed())?;
+            self.may_ask(&request.caller, request.route.target.feed())?;
         }
         if let Some(route) = discovery::listing(request) {
             return self.list_routes(request, route).await.map(Outcome::Reply);
         }
         if !reads {
-            return Ok(Outcome::Forward(Forward::new(
-                request,
-                asking::client(&self.parts.throttle, request),
-            )));
+            let client = asking::client(&self.parts.throttle, request);
+            return Ok(Outcome::Forward(Forward::new(request, client, stranger)));
         }
         let reply = match &request.route.target {
             Target::Document(route) => self.document(request, route).await,
@@ -276,8 +314,19 @@ impl Handler {
     /// Answers a request for which [`Handler::answer`] said [`Outcome::Body`]. `body` is as it came over the wire.
     pub async fn answer_body(&self, request: &Request, body: Bytes) -> Result<Outcome, HandlerError> {
         match &request.route.target {
-            Target::Audit(route) => self.audit(request, route, body).await.map(Outcome::Reply),
+            Target::Audit(route) => {
+                let report = self.audit(request, route, body).await;
+                report.map(Outcome::Reply).map_err(|error| admission::of_gate(request, error))
+            }
             _ => Err(HandlerError::Internal("a body that was not asked for".to_owned())),
+        }
+    }
+
+    /// The service answered a forwarded request; a refusal of the credential is counted.
+    pub fn answered(&self, forward: &Forward, status: StatusCode) {
+        // A 403 may be about the package: a version that is there already (facts §6).
+        if let Some(address) = forward.stranger.filter(|_| status == StatusCode::UNAUTHORIZED) {
+            self.parts.attempts.refused(address);
         }
     }
 
@@ -324,11 +373,21 @@ impl Handler {
 // === impl Forward ===
 
 impl Forward {
-    fn new(request: &Request, client: Client) -> Self {
+    fn new(request: &Request, client: Client, stranger: Option<IpAddr>) -> Self {
         let Route { org, target, .. } = &request.route;
         let service = if target.is_on_feeds_host() { Service::Feeds } else { Service::Pkgs };
         let effect = target.effect(&request.method);
-        Self { service, org: org.clone(), path: target.upstream_path(), effect, client }
+        let caller = &request.caller;
+        Self {
+            service,
+            org: org.clone(),
+            path: target.upstream_path(),
+            effect,
+            client,
+            authorization: caller.authorization().cloned(),
+            by_gate: caller.is_gate(),
+            stranger,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use prometheus::{IntGaugeVec, Opts, Registry};
 use super::{Handler, HandlerError};
 use crate::{
     cache::Known,
-    config::{FeedMode, Mode, Outage, changes::FeedName},
+    config::{FeedMode, FeedSettings, Mode, Outage, changes::FeedName},
     ident::FeedRef,
     upstream::Service,
 };
@@ -36,10 +36,15 @@ impl Modes {
     ///
     /// # Errors
     /// When the metrics are registered already.
-    pub fn new(outage: &Outage, feeds: &[FeedMode], registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub fn new(
+        outage: &Outage,
+        feeds: &[FeedSettings],
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
         let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["mode"]);
+        let own = feeds.iter().filter_map(FeedSettings::own_mode).collect();
         let modes = Self {
-            set: Arc::new(RwLock::new(Set { default: outage.mode, feeds: feeds.to_vec() })),
+            set: Arc::new(RwLock::new(Set { default: outage.mode, feeds: own })),
             gauge: gauge("feedgate_mode", "1 for the mode of feeds that have none of their own")?,
             feeds_gauge: gauge("feedgate_feed_modes", "Feeds with a mode of their own")?,
         };

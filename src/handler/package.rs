@@ -204,7 +204,7 @@ impl Handler {
 
     async fn locating(self, request: Request, route: PackageRoute, interest: Interest) -> Landing<Located> {
         let (key, removals) = (self.package_key(&route), self.removals(&route));
-        if let Err(error) = self.online(Some(&route.feed)) {
+        if let Err(error) = self.may_ask(&request.caller, Some(&route.feed)) {
             return Landing::now(Located::Failed(error));
         }
         let asked = self.asked(&request, &route, interest.clone());

@@ -39,7 +39,9 @@ impl Handler {
         feed: &FeedRef,
     ) -> Result<Permission, HandlerError> {
         let caller = &request.caller;
-        match self.standing(caller, feed) {
+        let standing = self.standing(caller, feed);
+        self.parts.metrics.verdict(&standing);
+        match standing {
             Standing::Allowed => Ok(Permission::Granted),
             Standing::Denied(refusal) => Err(HandlerError::Refused(refusal)),
             Standing::Unknown if caller.audience() == Audience::Anonymous => {

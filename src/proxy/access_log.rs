@@ -42,12 +42,17 @@ pub fn failure(error: &HandlerError, context: &RequestContext) {
         | HandlerError::Dead(_)
         | HandlerError::Offline
         | HandlerError::Guarded(_)
+        | HandlerError::Stranger(_)
+        | HandlerError::Attempts { .. }
         | HandlerError::TooLarge { .. }
         | HandlerError::Body(_) => {
             tracing::debug!(id = context.id, key = context.key, %error, "request refused");
         }
         HandlerError::NoAudit { .. } => {
             tracing::warn!(id = context.id, key = context.key, %error, "no audit");
+        }
+        HandlerError::GateRefused(_) => {
+            tracing::error!(id = context.id, key = context.key, %error, "the gate itself is refused");
         }
         HandlerError::Internal(_) => {
             tracing::error!(id = context.id, key = context.key, %error, "internal error");
@@ -56,6 +61,7 @@ pub fn failure(error: &HandlerError, context: &RequestContext) {
         | HandlerError::Throttled(_)
         | HandlerError::Unavailable(_)
         | HandlerError::Timeout(_)
+        | HandlerError::NoCredential(_)
         | HandlerError::Integrity(_) => {
             tracing::warn!(id = context.id, key = context.key, %error, "no stored copy stands in");
         }

@@ -9,9 +9,8 @@ use super::{metrics::InFlight, outflow::Outflow, passage::Collected, progress::P
 use crate::{
     access::CallerId,
     document::rewrite::Rewriter,
-    handler::{CacheStatus, Forward, RouteClass},
+    handler::{CacheStatus, Forward, HandlerError, RouteClass},
     throttle::{Permit, ThrottleError},
-    upstream::Refusal,
 };
 
 /// One request's state.
@@ -70,7 +69,7 @@ pub struct Forwarding {
     /// Whether the service refused it, and the client has the whole answer.
     pub is_refused: bool,
     /// What the client is told instead of the service's answer.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<HandlerError>,
 }
 
 // === impl RequestContext ===
@@ -115,5 +114,10 @@ impl Forwarding {
             is_refused: false,
             refusal: None,
         }
+    }
+
+    /// The status of an answer, or what it means: a sign-in page is a 401.
+    pub fn told(&self, status: StatusCode) -> StatusCode {
+        if self.refusal.is_some() { StatusCode::UNAUTHORIZED } else { status }
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::{
+    access::Stranger,
     guard::Objection,
     handler::{CacheStatus, HandlerError, Reply, ReplyBody},
     listener::FramingError,
@@ -121,10 +122,51 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
             let status = if *missing { StatusCode::NOT_FOUND } else { StatusCode::BAD_GATEWAY };
             problem(status, "audit_unavailable", NO_AUDIT, id)
         }
+        HandlerError::Stranger(stranger) => unwelcome(stranger, id),
+        HandlerError::Attempts { retry_after } => attempts(error, *retry_after, id),
+        HandlerError::NoCredential(_) => gate_refused(StatusCode::UNAUTHORIZED, id),
+        HandlerError::GateRefused(refusal) => gate_refused(refusal.status, id),
         HandlerError::Internal(_) => {
             problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong inside the gate", id)
         }
     }
+}
+
+/// Who may not use the gate's own credential. The challenges are the gate's (RFC 9110 §11.6.1, each on its own line as
+/// the service's are), Basic first: NuGet, npm and yarn then send what they are configured with. Without the `X-VSS-*`
+/// headers of the service the Azure credential provider leaves the host alone (facts §6), as it should: an Entra token
+/// opens nothing here.
+fn unwelcome(stranger: &Stranger, id: &str) -> ErrorReply {
+    if !stranger.is_unauthenticated() {
+        return problem(StatusCode::FORBIDDEN, stranger.code(), &stranger.to_string(), id);
+    }
+    let mut answer = problem(StatusCode::UNAUTHORIZED, stranger.code(), &stranger.to_string(), id);
+    // RFC 6750 §3.1: no error code where no token was shown.
+    let bearer = match stranger {
+        Stranger::Missing => "Bearer realm=\"feedgate\"",
+        _ => "Bearer realm=\"feedgate\", error=\"invalid_token\"",
+    };
+    for challenge in ["Basic realm=\"feedgate\", charset=\"UTF-8\"", bearer] {
+        answer.reply.headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    answer
+}
+
+fn attempts(error: &HandlerError, retry_after: Duration, id: &str) -> ErrorReply {
+    let mut answer = problem(StatusCode::TOO_MANY_REQUESTS, "attempts", &error.to_string(), id);
+    retry_later(&mut answer.reply.headers, retry_after);
+    answer
+}
+
+/// The gate has no credential that the service takes, or no right. The service's own text would tell who the gate is
+/// there, and a 401 would make clients throw away a good gate token.
+fn gate_refused(status: StatusCode, id: &str) -> ErrorReply {
+    if status == StatusCode::FORBIDDEN {
+        let text = "the gate's own credential has no right to this; its operator must see to that";
+        return problem(StatusCode::FORBIDDEN, "gate_forbidden", text, id);
+    }
+    let text = "the gate has no credential that the service takes; its operator must see to that";
+    problem(StatusCode::BAD_GATEWAY, "gate_credential", text, id)
 }
 
 /// What is not stored while nobody can be asked for it. 424, with the reason in the reason phrase too: no client asks
@@ -197,8 +239,10 @@ fn retry_later(headers: &mut HeaderMap, wait: Duration) {
 mod tests {
     use super::of_handler;
     use crate::{
+        access::Stranger,
         handler::{HandlerError, ReplyBody},
         throttle::{Class, ShedReason, ThrottleError},
+        upstream::CredentialError,
     };
     use std::time::Duration;
 
@@ -251,6 +295,10 @@ mod tests {
         check(&HandlerError::Body("is not JSON".to_owned()), 400, "body");
         check(&HandlerError::NoAudit { missing: true, reason: detail() }, 404, "audit_unavailable");
         check(&HandlerError::NoAudit { missing: false, reason: detail() }, 502, "audit_unavailable");
+        check(&HandlerError::Stranger(Stranger::Missing), 401, "token_missing");
+        check(&HandlerError::Stranger(Stranger::ReadOnly("1a".to_owned())), 403, "read_only");
+        check(&HandlerError::Attempts { retry_after: Duration::from_secs(9) }, 429, "attempts");
+        check(&HandlerError::NoCredential(CredentialError::File(detail())), 502, "gate_credential");
         check(&HandlerError::Internal(detail()), 500, "internal");
     }
 }

@@ -25,17 +25,18 @@ use crate::{
     upstream::{Dialer, Refusal},
 };
 
-/// Request headers that go on to the service; the service answers 400 to some of what browsers add. Without
+/// The key of `nuget push`.
+const API_KEY: HeaderName = HeaderName::from_static("x-nuget-apikey");
+/// Request headers that go on to the service, besides the credential; the service answers 400 to some of what browsers add. Without
 /// `Accept-Encoding` its answers come as they are, and can be rewritten.
-const SENT: [HeaderName; 13] = [
+const SENT: [HeaderName; 12] = [
     header::ACCEPT,
-    header::AUTHORIZATION,
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
     header::EXPECT,
     header::USER_AGENT,
-    HeaderName::from_static("x-nuget-apikey"),
+    API_KEY,
     HeaderName::from_static("x-nuget-client-version"),
     HeaderName::from_static("x-nuget-session-id"),
     HeaderName::from_static("npm-command"),
@@ -87,12 +88,12 @@ pub struct Forwarder {
 
 impl Forwarder {
     /// Where the request goes; takes the permit that it holds until its end.
-    pub async fn peer(&self, request: &RequestHeader, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
+    pub async fn peer(&self, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
         let Some(forwarding) = &mut context.forward else {
             return Err(Error::explain(ErrorType::InternalError, "nothing to forward"));
         };
         if forwarding.permit.is_none() {
-            let permit = self.throttle.acquire(&self.ask(request, &forwarding.forward)).await;
+            let permit = self.throttle.acquire(&self.ask(&forwarding.forward)).await;
             let permit = permit.map_err(|error| {
                 forwarding.shed = Some(error.clone());
                 Error::because(ErrorType::HTTPStatus(503), "no permit", error)
@@ -109,8 +110,8 @@ impl Forwarder {
     }
 
     /// A write counts as a document that a client waits for.
-    fn ask(&self, request: &RequestHeader, forward: &Forward) -> Ask {
-        let credential = request.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    fn ask(&self, forward: &Forward) -> Ask {
+        let credential = forward.authorization.as_ref().map(HeaderValue::as_bytes);
         let identity = self.throttle.identity(forward.org.as_str(), credential);
         Ask::document(identity, forward.client)
     }
@@ -127,14 +128,36 @@ impl Forwarder {
                 fresh.append_header(name.clone(), value.clone())?;
             }
         }
+        if forward.by_gate && fresh.headers.contains_key(API_KEY) {
+            // `nuget push` sends what it was given as a key, which may well be a gate token; the service wants a key
+            // to be there, and does not look at it (facts §4.4).
+            fresh.insert_header(API_KEY, "feedgate")?;
+        }
+        if let Some(authorization) = &forward.authorization {
+            fresh.insert_header(header::AUTHORIZATION, authorization.clone())?;
+        }
         fresh.insert_header(header::HOST, authority)?;
         fresh.insert_header("X-TFS-FedAuthRedirect", "Suppress")?;
         *upstream = fresh;
         Ok(())
     }
 
-    /// What is shown instead of an answer that is a sign-in page, or leads to one (facts §6).
-    pub fn sign_in(&self, response: &ResponseHeader, forwarding: &Forwarding) -> Option<Refusal> {
+    /// What is shown instead of an answer that is a sign-in page, or leads to one (facts §6), or that refuses the gate
+    /// itself.
+    pub fn refusal(&self, response: &ResponseHeader, forwarding: &Forwarding) -> Option<HandlerError> {
+        let signs_in = self.sign_in(response, forwarding);
+        let challenged = response.status == StatusCode::UNAUTHORIZED && forwarding.forward.by_gate;
+        let refusal = signs_in.or_else(|| challenged.then(|| Refusal::challenge("")));
+        refusal.map(Arc::new).map(|refusal| {
+            if forwarding.forward.by_gate {
+                HandlerError::GateRefused(refusal)
+            } else {
+                HandlerError::Refused(refusal)
+            }
+        })
+    }
+
+    fn sign_in(&self, response: &ResponseHeader, forwarding: &Forwarding) -> Option<Refusal> {
         let forward = &forwarding.forward;
         let location = response.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
         let leads_to_one = response.status.is_redirection()
@@ -208,7 +231,7 @@ pub fn failure(error: &Error, facts: Option<&Facts>, context: &RequestContext) -
     }
     let refusal = context.forward.as_ref().and_then(|forwarding| forwarding.refusal.clone());
     if let Some(refusal) = refusal {
-        return Some(error_reply::of_handler(&HandlerError::Refused(Arc::new(refusal)), &context.id));
+        return Some(error_reply::of_handler(&refusal, &context.id));
     }
     if *error.etype() == ErrorType::HTTPStatus(413) {
         return Some(error_reply::of_framing(TOO_LARGE, &context.id));

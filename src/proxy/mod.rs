@@ -240,8 +240,8 @@ impl ProxyHttp for Edge {
         self.reply(session, context).await
     }
 
-    async fn upstream_peer(&self, session: &mut Session, context: &mut Self::CTX) -> Result<Box<HttpPeer>> {
-        self.forwarder.peer(session.req_header(), context).await
+    async fn upstream_peer(&self, _session: &mut Session, context: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+        self.forwarder.peer(context).await
     }
 
     async fn upstream_request_filter(
@@ -294,13 +294,14 @@ impl ProxyHttp for Edge {
             forward::interim(response);
             return Ok(());
         }
-        forwarding.refusal = self.forwarder.sign_in(response, forwarding);
+        forwarding.refusal = self.forwarder.refusal(response, forwarding);
         let refused = forwarding.refusal.is_some() || response.status.is_client_error();
         if forwarding.progress.answer(refused) {
             self.handler.written(&forwarding.forward).await;
         }
+        self.handler.answered(&forwarding.forward, forwarding.told(response.status));
         if forwarding.refusal.is_some() {
-            return Err(Error::explain(ErrorType::HTTPStatus(401), "a sign-in page"));
+            return Err(Error::explain(ErrorType::HTTPStatus(401), "the credential is refused"));
         }
         if let Some(unchanged) = self.forwarder.response(response, forwarding, &context.id)? {
             self.count(unchanged, context);

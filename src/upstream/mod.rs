@@ -12,6 +12,7 @@ pub mod azure;
 pub mod body;
 pub mod breaking;
 mod connector;
+pub mod credential;
 mod dialer;
 pub mod http;
 pub mod metered;
@@ -36,6 +37,7 @@ pub use self::{
     answer::{Answer, Expect, Refused},
     azure::{Azure, Located},
     breaking::{Barred, Breaking, Breaks},
+    credential::{Credential, CredentialError, CredentialMetrics},
     dialer::Dialer,
     http::{Http, HttpError},
     metered::Metered,

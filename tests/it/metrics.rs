@@ -14,7 +14,9 @@ const TOLD_LATER: [&str; 1] = ["feedgate_throttle_remaining"];
 
 /// A gate that has answered something of each kind: a miss, a hit, an error of its own, a write.
 async fn scene() -> Scene {
-    let follow = "[[changes]]\nfeed = \"contoso/main\"\ninterval = \"100ms\"\n";
+    let follow = "[[changes]]\nfeed = \"contoso/main\"\ninterval = \"100ms\"\n\
+                  [[organisation]]\nname = \"fabrikam\"\n\
+                  credential_command = ['/bin/echo', '{\"access_token\":\"x\",\"expires_in\":3600}']\n";
     let simulator = Simulator::builder().organisation(contoso()).start().await.unwrap();
     let scene = Scene::with(simulator, follow);
     for path in ["left-pad", "left-pad", "left-pad/-/left-pad-1.3.0.tgz", "left-pad/-/left-pad-1.3.0.tgz"] {
@@ -22,6 +24,7 @@ async fn scene() -> Scene {
     }
     assert_eq!(scene.get("%2e%2e/").await.status, 400);
     scene.send_as("PUT", None, &format!("{NPM}/-/package/left-pad/dist-tags/next"), &[]).await;
+    until(|| async { scene.metric(&["feedgate_credential_expiry_seconds"]).await > 0.0 }).await;
     // The age of what was told is told once the service has been asked.
     until(|| async { scene.metric(&["feedgate_requests_total"]).await >= 6.0 }).await;
     scene

@@ -1,0 +1,272 @@
+//! Who may use the gate's own credentials, and for which feeds they are used.
+//!
+//! The decision comes before anything is looked up, so it takes the same steps whatever is stored. It knows nothing of
+//! the service: what the gate itself may read is a verdict like any other.
+
+use std::{collections::HashMap, net::IpAddr, time::SystemTime};
+
+use ipnet::IpNet;
+use prometheus::{IntCounterVec, Opts, Registry};
+
+use super::{
+    Caller, CallerId, CallerKey, Same, TokenError, same_feed,
+    tokens::{Tokens, shown},
+};
+use crate::{
+    config::{self, AccessMode, FeedSettings, access::Rights},
+    ident::{FeedRef, Name},
+    upstream::Credential,
+};
+
+/// The gate's credentials, and who may use them.
+pub struct Gateway {
+    organisations: HashMap<String, Organisation>,
+    feeds: Vec<FeedSettings>,
+    tokens: Option<Tokens>,
+    networks: Vec<IpNet>,
+    network_rights: Rights,
+    open: bool,
+    checks: IntCounterVec,
+}
+
+/// An organisation with settings of its own.
+struct Organisation {
+    access: AccessMode,
+    /// The gate there, and its credential.
+    gate: Option<(CallerId, Credential)>,
+}
+
+/// A request, as far as it matters here.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking<'a> {
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// From where.
+    pub address: Option<IpAddr>,
+    /// Of which organisation.
+    pub org: &'a Name,
+    /// Of which feed, if it is for one.
+    pub feed: Option<&'a FeedRef>,
+    /// What is needed for it.
+    pub needs: Rights,
+}
+
+/// Why a caller is not let in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Stranger {
+    /// No gate token, and not from a network whose callers need none.
+    #[error("a gate token is needed: as the password of Basic with any user, or as Bearer")]
+    Missing,
+    /// Looks like a gate token and is none, or none any more.
+    #[error("the gate token is not known, or was revoked")]
+    Unknown,
+    /// A token whose time is over.
+    #[error("the gate token `{0}` has expired")]
+    Expired(String),
+    /// A token for another place.
+    #[error("the gate token `{0}` is not for this feed: none of its scopes covers it")]
+    Scope(String),
+    /// A write with a token that may only read.
+    #[error("the gate token `{0}` may only read (its rights are `read`)")]
+    ReadOnly(String),
+    /// A write from a network whose callers may only read.
+    #[error("without a gate token callers may only read here (`access.network_rights` is `read`)")]
+    NetworkReadOnly,
+    /// A gate token where the service wants a credential of its own.
+    #[error(
+        "a gate token is of no use for this feed: it takes a credential of the service (access `passthrough`)"
+    )]
+    Misplaced,
+    /// A feed by a GUID, and the access of some feeds is set by names.
+    #[error("this feed must be asked for by its name: the access of feeds is set by name here")]
+    Spelling,
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Reads the tokens; registers `feedgate_token_checks_total`. `credentials` has the gate's own by organisation.
+    ///
+    /// # Errors
+    /// When the tokens cannot be read.
+    pub fn new(
+        settings: &config::Access,
+        (organisations, feeds): (&[config::Organisation], &[FeedSettings]),
+        credentials: &HashMap<String, Credential>,
+        key: &CallerKey,
+        registry: &Registry,
+    ) -> Result<Self, GatewayError> {
+        let checks = IntCounterVec::new(
+            Opts::new("feedgate_token_checks_total", "Callers who asked to use the gate's own credentials"),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(checks.clone()))?;
+        for outcome in Stranger::OUTCOMES.into_iter().chain(["token", "network"]) {
+            checks.with_label_values(&[outcome]).inc_by(0);
+        }
+        let organisation = |one: &config::Organisation| {
+            let name = one.name.folded().to_owned();
+            let credential = credentials.get(&name).cloned();
+            let gate = credential.map(|credential| (key.gate(&name), credential));
+            (name, Organisation { access: one.access, gate })
+        };
+        Ok(Self {
+            organisations: organisations.iter().map(organisation).collect(),
+            feeds: feeds.iter().filter(|feed| feed.access.is_some()).cloned().collect(),
+            tokens: settings.tokens.as_deref().map(Tokens::open).transpose()?,
+            networks: settings.networks.clone(),
+            network_rights: settings.network_rights,
+            // Without either the configuration only holds on a loopback address, or by the operator's word.
+            open: settings.open || settings.tokens.is_none() && settings.networks.is_empty(),
+            checks,
+        })
+    }
+
+    /// The gate's own credentials.
+    pub fn credentials(&self) -> impl Iterator<Item = Credential> {
+        self.organisations
+            .values()
+            .filter_map(|own| own.gate.as_ref().map(|(_, credential)| credential.clone()))
+    }
+
+    /// The caller as whom the service is asked, at `now`; `None` is the caller as it is. `identity` tells what is known
+    /// of a spelling.
+    ///
+    /// # Errors
+    /// When the caller is not let in.
+    pub async fn admit(
+        &self,
+        asking: Asking<'_>,
+        identity: impl Fn(&FeedRef) -> Option<String>,
+        now: SystemTime,
+    ) -> Result<Option<Caller>, Stranger> {
+        let mode = self.mode(asking.org, asking.feed, &identity)?;
+        let token = asking.caller.own().and_then(shown);
+        if mode == AccessMode::Passthrough {
+            // What opens the gate must not reach the service.
+            return if token.is_some() { Err(Stranger::Misplaced) } else { Ok(None) };
+        }
+        let checked = match token {
+            Some(token) => self.check(token.reveal(), asking, &identity, now).map(|()| "token"),
+            None => self.check_network(asking).map(|()| "network"),
+        };
+        let outcome = checked.as_ref().copied().unwrap_or_else(|stranger| stranger.outcome());
+        self.checks.with_label_values(&[outcome]).inc();
+        let by_token = checked? == "token";
+        let gate = self.organisations.get(asking.org.folded()).and_then(|own| own.gate.as_ref());
+        // The configuration holds only if there is one.
+        let (id, credential) = gate.ok_or(Stranger::Missing)?;
+        let turn = asking.caller.turn().filter(|_| by_token).copied();
+        Ok(Some(Caller::of_gate(*id, turn, credential.header().await)))
+    }
+
+    /// With whose credential the service is asked.
+    fn mode(
+        &self,
+        org: &Name,
+        feed: Option<&FeedRef>,
+        identity: &impl Fn(&FeedRef) -> Option<String>,
+    ) -> Result<AccessMode, Stranger> {
+        let own = self.organisations.get(org.folded()).map_or(AccessMode::Passthrough, |own| own.access);
+        let Some(feed) = feed else { return Ok(own) };
+        let mut unknown = false;
+        for rule in &self.feeds {
+            match (same_feed(rule.name.feed(), feed, identity), rule.access) {
+                (Same::Yes, Some(access)) => return Ok(access),
+                (Same::Unknown, Some(access)) => unknown |= access != own,
+                (Same::Yes | Same::Unknown, None) | (Same::No, _) => {}
+            }
+        }
+        if unknown { Err(Stranger::Spelling) } else { Ok(own) }
+    }
+
+    fn check(
+        &self,
+        text: &str,
+        asking: Asking<'_>,
+        identity: &impl Fn(&FeedRef) -> Option<String>,
+        now: SystemTime,
+    ) -> Result<(), Stranger> {
+        let found = self.tokens.as_ref().and_then(|tokens| tokens.find(text));
+        let token = found.ok_or(Stranger::Unknown)?;
+        if token.has_expired(now) {
+            return Err(Stranger::Expired(token.id));
+        }
+        if !token.scopes.iter().any(|scope| scope.covers(asking.org, asking.feed, identity)) {
+            return Err(Stranger::Scope(token.id));
+        }
+        if asking.needs == Rights::Write && token.rights == Rights::Read {
+            return Err(Stranger::ReadOnly(token.id));
+        }
+        tracing::debug!(token = token.id, name = token.name, "gate token");
+        Ok(())
+    }
+
+    /// Whether the caller needs no token. What it shows that is none is nobody's business here.
+    fn check_network(&self, asking: Asking<'_>) -> Result<(), Stranger> {
+        let address = asking.address.map(|address| address.to_canonical());
+        let listed = address.is_some_and(|own| self.networks.iter().any(|network| network.contains(&own)));
+        if !listed && !self.open {
+            Err(Stranger::Missing)
+        } else if asking.needs == Rights::Write && self.network_rights == Rights::Read {
+            Err(Stranger::NetworkReadOnly)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+// === impl Stranger ===
+
+impl Stranger {
+    /// Every label of the kind.
+    const OUTCOMES: [&'static str; 5] = ["missing", "unknown", "expired", "scope", "read_only"];
+
+    /// Whether another credential may help: 401, else 403.
+    pub fn is_unauthenticated(&self) -> bool {
+        match self {
+            Self::Missing | Self::Unknown | Self::Expired(_) | Self::Misplaced => true,
+            Self::Scope(_) | Self::ReadOnly(_) | Self::NetworkReadOnly | Self::Spelling => false,
+        }
+    }
+
+    /// The code of the error table.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing => "token_missing",
+            Self::Unknown => "token_unknown",
+            Self::Expired(_) => "token_expired",
+            Self::Scope(_) => "token_scope",
+            Self::ReadOnly(_) | Self::NetworkReadOnly => "read_only",
+            Self::Misplaced => "token_misplaced",
+            Self::Spelling => "feed_by_name",
+        }
+    }
+
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            // The others never come to a check.
+            Self::Unknown | Self::Misplaced | Self::Spelling => "unknown",
+            Self::Expired(_) => "expired",
+            Self::Scope(_) => "scope",
+            Self::ReadOnly(_) | Self::NetworkReadOnly => "read_only",
+        }
+    }
+}
+
+/// Why the gateway cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GatewayError {
+    /// The tokens.
+    #[error("access.tokens: {0}")]
+    Tokens(#[from] TokenError),
+    /// The metrics.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! Places that rules name: an organisation or a feed, and whether a request is for one of them.
+//!
+//! A feed has many spellings, and only what was learned of them tells whether two are one (facts §2). A rule on who may
+//! do what must not be passed by in another spelling, so "not known" is an answer of its own here.
+
+use std::{fmt, str::FromStr};
+
+use crate::ident::{FeedRef, Name};
+
+/// Whether two spellings are one feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Same {
+    /// They are.
+    Yes,
+    /// They are not.
+    No,
+    /// One of them is by a GUID whose name is not known.
+    Unknown,
+}
+
+/// Where a gate token is good: `organisation`, `organisation/feed` or `organisation/project/feed`. In each part `*`
+/// stands for any characters; such a scope is for feeds as clients spell them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    text: String,
+    org: Pattern,
+    feed: Option<(Option<Pattern>, Pattern)>,
+    /// The feed, when no part has a `*`.
+    literal: Option<FeedRef>,
+}
+
+/// A part of a scope, lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pattern(String);
+
+/// Whether `one` and `other` are the same feed, views aside; `identity` tells what is known of a spelling.
+pub fn same_feed(one: &FeedRef, other: &FeedRef, identity: impl Fn(&FeedRef) -> Option<String>) -> Same {
+    if one.org != other.org {
+        return Same::No;
+    }
+    let [one, other] = [one, other].map(whole);
+    if one.spelling() == other.spelling() {
+        return Same::Yes;
+    }
+    match (identity(&one), identity(&other)) {
+        (Some(one), Some(other)) => return if one == other { Same::Yes } else { Same::No },
+        // A feed's GUID is the last part of its identity, and names one feed of the organisation.
+        (Some(known), None) if other.feed.is_guid() => return same_guid(&known, &other.feed),
+        (None, Some(known)) if one.feed.is_guid() => return same_guid(&known, &one.feed),
+        _ => {}
+    }
+    let names = !one.feed.is_guid() && !other.feed.is_guid();
+    let projects = match (&one.project, &other.project) {
+        (None, None) => Same::Yes,
+        (Some(one), Some(other)) if one == other => Same::Yes,
+        (Some(one), Some(other)) if one.is_guid() != other.is_guid() => Same::Unknown,
+        _ => Same::No,
+    };
+    if names && (one.feed != other.feed || projects == Same::No) { Same::No } else { Same::Unknown }
+}
+
+fn same_guid(identity: &str, guid: &Name) -> Same {
+    if identity.rsplit('/').next() == Some(guid.folded()) { Same::Yes } else { Same::No }
+}
+
+/// Without its view.
+fn whole(feed: &FeedRef) -> FeedRef {
+    FeedRef::new(feed.org.clone(), feed.project.clone(), feed.feed.clone(), None)
+}
+
+// === impl Scope ===
+
+impl Scope {
+    /// Whether a request is within: for `feed`, or for something of `org` that is no feed's.
+    pub fn covers(
+        &self,
+        org: &Name,
+        feed: Option<&FeedRef>,
+        identity: impl Fn(&FeedRef) -> Option<String>,
+    ) -> bool {
+        if !self.org.fits(org) {
+            return false;
+        }
+        let Some((project, name)) = &self.feed else { return true };
+        let Some(feed) = feed else { return false };
+        let in_project = match (project, &feed.project) {
+            (None, None) => true,
+            (Some(project), Some(own)) => project.fits(own),
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        in_project && name.fits(&feed.feed)
+            || self.literal.as_ref().is_some_and(|own| same_feed(own, feed, identity) == Same::Yes)
+    }
+}
+
+impl FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<_> = text.split('/').collect();
+        let pattern = |part: &str| {
+            // A star may stand where a letter may.
+            Name::parse(&part.replace('*', "x")).map_err(|error| error.to_string())?;
+            Name::parse(part).map(|name| Pattern(name.folded().to_owned())).map_err(|error| error.to_string())
+        };
+        let (org, feed) = match parts[..] {
+            [org] => (pattern(org)?, None),
+            [org, feed] => (pattern(org)?, Some((None, pattern(feed)?))),
+            [org, project, feed] => (pattern(org)?, Some((Some(pattern(project)?), pattern(feed)?))),
+            _ => {
+                let rule = "must be `organisation`, `organisation/feed` or `organisation/project/feed`";
+                return Err(rule.to_owned());
+            }
+        };
+        let literal = feed.as_ref().filter(|_| !text.contains('*')).and_then(|(project, name)| {
+            let name_of = |pattern: &Pattern| Name::parse(&pattern.0).ok();
+            let project = project.as_ref().map(name_of);
+            Some(FeedRef::new(name_of(&org)?, project.flatten(), name_of(name)?, None))
+        });
+        Ok(Self { text: text.to_owned(), org, feed, literal })
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+// === impl Pattern ===
+
+impl Pattern {
+    fn fits(&self, name: &Name) -> bool {
+        let mut pieces = self.0.split('*');
+        let first = pieces.next().unwrap_or_default();
+        let Some(mut rest) = name.folded().strip_prefix(first) else { return false };
+        let mut pieces = pieces.peekable();
+        if pieces.peek().is_none() {
+            return rest.is_empty();
+        }
+        while let Some(piece) = pieces.next() {
+            if pieces.peek().is_none() {
+                return rest.ends_with(piece);
+            }
+            let Some(at) = rest.find(piece) else { return false };
+            rest = &rest[at + piece.len()..];
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Same, Scope, same_feed};
+    use crate::ident::{FeedRef, Name};
+
+    const GUID: &str = "0f1d6e4a-5b3c-4d2e-9a8b-7c6d5e4f3a2b";
+    const OTHER: &str = "1f1d6e4a-5b3c-4d2e-9a8b-7c6d5e4f3a2b";
+
+    fn feed(text: &str) -> FeedRef {
+        let name = |text: &str| Name::parse(text).unwrap();
+        match text.split('/').collect::<Vec<_>>()[..] {
+            [org, feed] => FeedRef::new(name(org), None, name(feed), None),
+            [org, project, feed] => FeedRef::new(name(org), Some(name(project)), name(feed), None),
+            _ => panic!("{text}"),
+        }
+    }
+
+    /// Only `contoso/main` and `contoso/web/team` were ever asked for by name.
+    fn identity(feed: &FeedRef) -> Option<String> {
+        match feed.spelling().as_str() {
+            "contoso/-/main" => Some(format!("contoso/-/{GUID}")),
+            "contoso/web/team" => Some(format!("contoso/{OTHER}/{OTHER}")),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_spelling_that_is_not_known_is_neither_the_feed_nor_another() {
+        for (one, other, same) in [
+            ("contoso/main", "Contoso/MAIN", Same::Yes),
+            ("contoso/main", &format!("contoso/{GUID}"), Same::Yes),
+            ("contoso/main", &format!("contoso/{OTHER}"), Same::No),
+            ("contoso/main", "contoso/other", Same::No),
+            ("contoso/main", "contoso/web/main", Same::No),
+            ("contoso/main", "fabrikam/main", Same::No),
+            ("contoso/main", "contoso/web/team", Same::No),
+            ("contoso/other", &format!("contoso/{GUID}"), Same::Unknown),
+            ("contoso/web/other", &format!("contoso/{GUID}/other"), Same::Unknown),
+            ("contoso/web/team", &format!("contoso/{GUID}/team"), Same::Unknown),
+        ] {
+            assert_eq!(same_feed(&feed(one), &feed(other), identity), same, "{one} {other}");
+            assert_eq!(same_feed(&feed(other), &feed(one), identity), same, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn a_scope_covers_what_it_names_and_nothing_that_is_not_known() {
+        let guid = format!("contoso/{GUID}");
+        for (scope, place, covered) in [
+            ("contoso", "contoso/main", true),
+            ("Contoso", "contoso/web/main", true),
+            ("contoso", "fabrikam/main", false),
+            ("contoso/main", "contoso/Main", true),
+            ("contoso/main", &guid, true),
+            ("contoso/other", &guid, false),
+            ("contoso/main", "contoso/web/main", false),
+            ("contoso/web/main", "contoso/web/main", true),
+            ("contoso/web/main", "contoso/main", false),
+            ("contoso/*", "contoso/main", true),
+            ("contoso/*", "contoso/web/main", false),
+            ("contoso/*/*", "contoso/web/main", true),
+            ("contoso/team-*-x", "contoso/team-a-x", true),
+            ("contoso/team-*-x", "contoso/team-a-y", false),
+            ("contoso/*a*a", "contoso/a", false),
+            ("contoso/m*n", "contoso/man", true),
+            ("con*", "contoso/main", true),
+        ] {
+            let covers =
+                scope.parse::<Scope>().unwrap().covers(&feed(place).org, Some(&feed(place)), identity);
+            assert_eq!(covers, covered, "{scope} {place}");
+        }
+        let org = Name::parse("contoso").unwrap();
+        assert!("contoso".parse::<Scope>().unwrap().covers(&org, None, identity));
+        assert!(!"contoso/*".parse::<Scope>().unwrap().covers(&org, None, identity));
+        for bad in ["", "a/b/c/d", "a//b", "a/b@c", "a/../b", "/"] {
+            assert!(bad.parse::<Scope>().is_err(), "{bad}");
+        }
+    }
+}
