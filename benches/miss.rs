@@ -54,6 +54,8 @@ const INSTALL: usize = 700;
 const INSTALL_AT_ONCE: usize = 16;
 const SLOW_READERS: usize = 2_000;
 const SLOW_SIZE: usize = 5 * MB;
+/// One slow reader in so many reads its blob to the end.
+const READ_ON: usize = 10;
 const IDLE: usize = 10_000;
 
 #[tokio::main]
@@ -115,7 +117,7 @@ async fn cold() -> io::Result<()> {
         for number in 0..=COLD_ROUNDS {
             let one = kept.download(&format!("{direct}/{}", tarball(number))).await?;
             let other = through.download(&scene.gate.url(&format!("{NPM}/{}", tarball(number)))).await?;
-            assert_eq!((one.length, other.length), (size, size));
+            assert!(one.length == other.length && one.length >= size, "a body is not whole");
             // The first round opens connections and learns who may read.
             if number > 0 {
                 for (values, value) in
@@ -167,7 +169,7 @@ async fn waiters() -> io::Result<()> {
         let mut firsts: Vec<f64> = Vec::new();
         for client in join_all(clients).await {
             let (first, length) = client?;
-            assert_eq!(length, size);
+            assert!(length >= size, "a body is not whole");
             firsts.push(ms(first));
         }
         firsts.sort_by(f64::total_cmp);
@@ -257,19 +259,19 @@ async fn install() -> io::Result<()> {
 /// Many clients that take a blob slowly, while it arrives and once it is stored.
 async fn slow() -> io::Result<()> {
     say(&format!(
-        "\n{SLOW_READERS} clients that read 5 MB slowly (a receive buffer of 16 KiB, a read of 16 KiB every 100 ms for 3 s, then the rest)\n\n\
+        "\n{SLOW_READERS} clients that read 5 MB slowly (a receive buffer of 16 KiB, a read of 16 KiB every 100 ms for 3 s; one in ten then reads the rest)\n\n\
          | blob | memory MB: before / slow / highest | KB per client | whole bodies |\n|---|---|---|---|"
     ))?;
-    let scene = Scene::new(2, SLOW_SIZE).await;
+    let scene = Scene::new(1, SLOW_SIZE).await;
     scene.gate_knows_the_caller().await?;
-    for (name, number) in [("arriving", 0), ("stored", 0), ("stored, again", 0)] {
+    for name in ["arriving", "stored", "stored, again"] {
         let before = scene.gate.memory().0;
         let barrier = Arc::new(Barrier::new(SLOW_READERS + 1));
         let clients: Vec<_> = (0..SLOW_READERS)
-            .map(|_| {
-                let (url, barrier) =
-                    (scene.gate.url(&format!("{NPM}/{}", tarball(number))), Arc::clone(&barrier));
-                tokio::spawn(async move { read_slowly(&url, &barrier).await.unwrap() })
+            .map(|client| {
+                let (url, barrier) = (scene.gate.url(&format!("{NPM}/{}", tarball(0))), Arc::clone(&barrier));
+                let patient = client % READ_ON == 0;
+                tokio::spawn(async move { read_slowly(&url, &barrier, patient).await.unwrap() })
             })
             .collect();
         barrier.wait().await;
@@ -429,8 +431,8 @@ fn receive(folder: &Path, urls: &[String]) -> io::Result<()> {
     say(&processor("self").saturating_sub(begun).as_millis().to_string())
 }
 
-/// Reads a blob slowly for a while, waits at the barrier twice, and reads the rest; bytes that came.
-async fn read_slowly(url: &str, barrier: &Barrier) -> io::Result<usize> {
+/// Reads a blob slowly for a while, waits at the barrier twice, and reads the rest if `patient`; bytes that came.
+async fn read_slowly(url: &str, barrier: &Barrier, patient: bool) -> io::Result<usize> {
     let url = Url::parse(url)?;
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(16 << 10)?;
@@ -449,7 +451,7 @@ async fn read_slowly(url: &str, barrier: &Barrier) -> io::Result<usize> {
     barrier.wait().await;
     barrier.wait().await;
     // The head is counted too; it makes no body longer.
-    while length < SLOW_SIZE {
+    while patient && length < SLOW_SIZE {
         match stream.read(&mut buffer).await? {
             0 => break,
             read => length += read,
