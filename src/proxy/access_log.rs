@@ -70,6 +70,10 @@ pub fn failure(error: &HandlerError, context: &RequestContext) {
 
 /// The line of a finished request.
 pub fn line(error: Option<&Error>, context: &RequestContext) {
+    // Its fields are not made for nobody.
+    if !tracing::enabled!(target: "access", tracing::Level::INFO) {
+        return;
+    }
     let client = context.client.map(|address| address.to_string());
     tracing::info!(
         target: "access",

@@ -65,16 +65,20 @@ pub async fn send(
     if matches!(payload, Payload::Stream(_)) && !headers.contains_key(header::CONTENT_LENGTH) {
         delimit(session, &mut headers);
     }
-    let mut head = ResponseHeader::build(status, Some(headers.len() + 4))?;
+    let mut head = head(status, headers);
     if let Some(reason) = reason.as_deref().filter(|reason| is_reason_phrase(reason)) {
         head.set_reason_phrase(Some(reason))?;
-    }
-    for (name, value) in &headers {
-        head.append_header(name.clone(), value.clone())?;
     }
     let silent = *asked.method == Method::HEAD || matches!(payload, Payload::Nothing);
     session.write_response_header(Box::new(head), silent).await?;
     if silent { Ok(()) } else { send_payload(session, context, payload).await }
+}
+
+/// The headers go over as they are: building the head one by one would keep the case of each name beside it.
+fn head(status: StatusCode, headers: HeaderMap) -> ResponseHeader {
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    (parts.status, parts.headers) = (status, headers);
+    parts.into()
 }
 
 /// A body of unknown length is sent in chunks: ended by the connection's end, a torn one would look whole.
