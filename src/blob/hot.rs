@@ -153,6 +153,35 @@ mod tests {
     }
 
     #[test]
+    fn one_full_restore_does_not_flush_what_is_in_use() {
+        let tier = HotTier::new(1_000_000, 20_000);
+        let id = |number: u16| {
+            let mut hash = [0; 32];
+            hash[..2].copy_from_slice(&number.to_be_bytes());
+            StorageId::of_file(hash)
+        };
+        // As the store does: what is not here is read from disk, and offered.
+        let open = |number: u16| {
+            let hit = tier.get(&id(number)).is_some();
+            if !hit {
+                tier.insert(id(number), blob(20_000));
+            }
+            tier.cache.run_pending_tasks();
+            hit
+        };
+        let in_use = 0..30_u16;
+        for number in (0..10).flat_map(|_| in_use.clone()) {
+            open(number);
+        }
+        let restored = (1_000..3_000).filter(|number| open(*number)).count();
+        let kept = in_use.filter(|number| open(*number)).count();
+        assert!(
+            restored == 0 && kept >= 28,
+            "{kept} of 30 are left after a restore of 40 times the capacity"
+        );
+    }
+
+    #[test]
     fn a_use_is_due_once_per_granularity() {
         let blob = blob(1);
         let granularity = Duration::from_millis(100);
