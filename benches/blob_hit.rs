@@ -1,0 +1,77 @@
+//! A blob in memory costs no more than looking it up; one on disk is read at the speed of the page cache, in few pieces.
+
+#![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use feedgate::{
+    blob::{BlobError, BlobKind, BlobStore, Digests, DiskStore},
+    clock::Clock,
+    config::store::StoreSettings,
+    disk::{Database, DatabaseSettings, StoreDirectory},
+    ident::StorageId,
+};
+use tokio::runtime::Runtime;
+
+/// What is read for one write to a client.
+const READ: usize = 256 << 10;
+/// Length, and the settings that put a blob of this length into one tier.
+const CASES: [(&str, usize, u64, u64); 5] = [
+    // Name, length, largest blob in memory, largest blob in the database.
+    ("memory, 50 KB", 50_000, 256 << 10, 64 << 10),
+    ("database, 50 KB", 50_000, 0, 64 << 10),
+    ("file, 50 KB", 50_000, 0, 0),
+    ("memory, 5.8 MB", 5_800_000, 8 << 20, 64 << 10),
+    ("file, 5.8 MB", 5_800_000, 0, 64 << 10),
+];
+
+type Failure = Box<dyn std::error::Error>;
+
+fn hit(criterion: &mut Criterion) {
+    let Ok(runtime) = Runtime::new() else { return };
+    let mut group = criterion.benchmark_group("blob hit");
+    for (name, length, hot, spill) in CASES {
+        let Ok((store, id, _folder)) = runtime.block_on(store(length, hot, spill)) else { return };
+        group.throughput(Throughput::Bytes(length as u64));
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter(|| runtime.block_on(read(&store, &id)));
+        });
+    }
+    group.finish();
+}
+
+/// A store with one blob, opened once so that it is where it belongs.
+async fn store(
+    length: usize,
+    hot: u64,
+    spill: u64,
+) -> Result<(DiskStore, StorageId, tempfile::TempDir), Failure> {
+    let folder = tempfile::tempdir()?;
+    let settings = StoreSettings {
+        hot_capacity: hot * 4,
+        hot_largest: hot,
+        spill,
+        ..StoreSettings::new(folder.path(), 1 << 30)
+    };
+    let database = DatabaseSettings { page_cache: settings.page_cache, free_reserve: 0 };
+    let opened = Database::open(StoreDirectory::open(folder.path())?, &database)?;
+    let store = DiskStore::open(opened.database, settings, Clock::system()).await?;
+    let id = StorageId::of_file([7; 32]);
+    let mut writer = store.begin(BlobKind::Package, Some(length as u64)).await?;
+    writer.write(Bytes::from(vec![7; length])).await?;
+    writer.commit(id, Digests::default()).await?;
+    read(&store, &id).await?;
+    Ok((store, id, folder))
+}
+
+async fn read(store: &DiskStore, id: &StorageId) -> Result<u64, BlobError> {
+    let Some(blob) = store.open(id).await? else { return Ok(0) };
+    let mut offset = 0;
+    while offset < blob.stat.length {
+        offset += blob.bytes.read_at(offset, READ).await?.len() as u64;
+    }
+    Ok(offset)
+}
+
+criterion_group!(benches, hit);
+criterion_main!(benches);
