@@ -245,6 +245,14 @@ impl AsyncWrite for Connection {
     }
 }
 
+/// What was written of an answer that breaks off still goes out, as far as the socket takes it at once: with its head, a
+/// client sees that the answer is not whole, and without, nothing at all. What waits to be encrypted is lost.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.stream.get_ref().write_now(self.stream.buffer());
+    }
+}
+
 #[async_trait]
 impl Shutdown for Connection {
     async fn shutdown(&mut self) {

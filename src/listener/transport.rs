@@ -50,6 +50,16 @@ impl Transport {
         Some(Arc::new(SslDigest::new(cipher, version, None, None, Vec::new())))
     }
 
+    /// Writes what a plain socket takes without waiting.
+    pub fn write_now(&self, bytes: &[u8]) {
+        if let Self::Plain(stream) = self
+            && !bytes.is_empty()
+        {
+            // A client that has left, or takes nothing, is not waited for.
+            let _ = stream.try_write(bytes);
+        }
+    }
+
     /// The socket's number.
     pub fn fd(&self) -> RawFd {
         match self {

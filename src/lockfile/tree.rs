@@ -179,7 +179,11 @@ impl Growing {
                 Some(Open { line, value, .. }) => self.put(Node { line, value }),
                 None => Ok(()),
             },
-            Event::StreamStart | Event::StreamEnd | Event::DocumentStart(..) | Event::DocumentEnd => Ok(()),
+            Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(..)
+            | Event::DocumentEnd
+            | Event::Comment(..) => Ok(()),
             _ => Err(Mistake::at(line, "has an anchor, an alias or a tag, which no package manager writes")),
         }
     }
