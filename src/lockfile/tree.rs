@@ -92,7 +92,9 @@ impl Node {
     /// Reads every document of a YAML text.
     pub(super) fn of_yaml(text: &str) -> Result<Vec<Self>, Mistake> {
         let mut growing = Growing::default();
-        for event in Parser::new_from_str(text) {
+        // Whether comments are events depends on what else of the program uses the parser.
+        let options = granit_parser::options! { emit_comments: false };
+        for event in Parser::new_from_str_with_options(text, options) {
             let (event, span) = event.map_err(|error| {
                 Mistake::at(error.marker().line(), format!("is not YAML: {}", error.info()))
             })?;
