@@ -6,6 +6,7 @@
 mod assembly;
 mod doors;
 mod listening;
+mod reloads;
 mod running;
 
 use std::{net::SocketAddr, sync::mpsc, thread::JoinHandle, time::Duration};
@@ -14,7 +15,8 @@ use anyhow::{Context as _, Result};
 use prometheus::Registry;
 use tokio::sync::oneshot;
 
-use crate::{clock::Clock, config::Config};
+use crate::{clock::Clock, config::Config, handler::Modes};
+pub use reloads::Reloads;
 use running::{Started, run};
 
 /// Threads for calls that block: files, the database, hashing and packing of documents.
@@ -27,6 +29,8 @@ pub struct Gate {
     addresses: Vec<SocketAddr>,
     admin_address: SocketAddr,
     registry: Registry,
+    modes: Modes,
+    reloads: Reloads,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -49,8 +53,16 @@ impl Gate {
             runtime.shutdown_timeout(TASKS_END);
         })?;
         let started = reported.recv().context("the gate's thread ended while it started")??;
-        let Started { addresses, admin_address, registry } = started;
-        Ok(Self { addresses, admin_address, registry, stop: Some(stop), thread: Some(thread) })
+        let Started { addresses, admin_address, registry, modes, reloads } = started;
+        Ok(Self {
+            addresses,
+            admin_address,
+            registry,
+            modes,
+            reloads,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
     /// Where clients reach it by `[listen]`.
@@ -71,6 +83,16 @@ impl Gate {
     /// Its metrics.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The modes of its feeds, which may be switched.
+    pub fn modes(&self) -> &Modes {
+        &self.modes
+    }
+
+    /// What becomes of configurations that are read again.
+    pub fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// Stops taking requests, waits for those in progress, closes the store.

@@ -11,6 +11,7 @@ use prometheus::Registry;
 use tokio::{sync::oneshot, task::JoinSet, time::interval};
 
 use super::{
+    Reloads,
     assembly::{Shared, handler, mounts, open_store},
     doors::Doors,
     listening::{AdminSockets, Listening, serve, serve_socket},
@@ -22,7 +23,7 @@ use crate::{
     clock::Clock,
     config::{Config, Credential, StoreSettings},
     disk::Database,
-    handler::Handler,
+    handler::{Handler, Modes},
     proxy::{Edge, EdgeMetrics, Forwarder, Intake, Outflow},
     route::{Collections, MountPaths},
     throttle::{Limits, Throttle},
@@ -40,6 +41,8 @@ pub(super) struct Started {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) admin_address: SocketAddr,
     pub(super) registry: Registry,
+    pub(super) modes: Modes,
+    pub(super) reloads: Reloads,
 }
 
 /// The parts that outlive a request.
@@ -101,7 +104,9 @@ impl Running {
         let gate = doors.open(edge, &config)?;
         let admin = serve_admin(&admin, config.admin.token, admin_sockets)?;
         let drain_timeout = config.listen.drain_timeout;
-        let started = Started { addresses, admin_address, registry };
+        let modes = handler.parts().modes.clone();
+        let reloads = Reloads::new(&registry, clock.now())?;
+        let started = Started { addresses, admin_address, registry, modes, reloads };
         let polls = background(&handler, &store, &config.store);
         Ok(Self {
             started,
@@ -225,7 +230,7 @@ pub(super) async fn run(
     };
     running.readiness.set(true);
     let Started { addresses, admin_address, .. } = &running.started;
-    tracing::info!(?addresses, %admin_address, "listening");
+    tracing::info!(address = %addresses[0], listeners = ?&addresses[1..], %admin_address, "listening");
     let _ = report.send(Ok(running.started.clone()));
     tokio::select! {
         _ = stopped => {}

@@ -12,6 +12,7 @@ mod healthcheck;
 mod man;
 mod mode;
 pub mod output;
+mod reload;
 mod serve;
 mod token;
 mod verify;

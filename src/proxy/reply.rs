@@ -22,6 +22,9 @@ use crate::{
 
 /// Bytes of a document for one write.
 const WRITE: usize = 256 << 10;
+/// Most bytes of a download in progress for one write: hundreds may follow it. With 200 clients of a package of 50 MB,
+/// memory grew by 43 MB at 64 KiB and by 19 MB at 16 KiB.
+const FILLING_READ: usize = 16 << 10;
 /// How long one write may take before the client counts as gone; with the largest pieces that is anybody who takes
 /// less than some 4 KiB a second.
 pub const STALL: Duration = Duration::from_secs(60);
@@ -199,19 +202,20 @@ async fn send_range(
     body: &PackageBody,
     range: std::ops::Range<u64>,
 ) -> Result<()> {
-    let mut source = match body {
-        PackageBody::Stored(blob) => Source::Stored(blob.bytes.clone()),
+    let (mut source, largest) = match body {
+        PackageBody::Stored(blob) => (Source::Stored(blob.bytes.clone()), usize::MAX),
         PackageBody::Filling { fill, length } => {
             if range != (0..*length) {
                 // A part of a body could be complete before the whole of it is checked.
                 fill.verified().await.map_err(|error| broken(&error))?;
             }
-            Source::Filling(fill.reader(range.start).map_err(|error| broken(&error))?)
+            let reader = fill.reader(range.start).map_err(|error| broken(&error))?;
+            (Source::Filling(reader), FILLING_READ)
         }
     };
     let (mut offset, mut pieces) = (range.start, context.outflow.pieces());
     while offset < range.end {
-        let most = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(pieces.next());
+        let most = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(pieces.next()).min(largest);
         let bytes = match &mut source {
             Source::Stored(bytes) => bytes.read_at(offset, most).await.map_err(|error| broken(&error))?,
             Source::Filling(reader) => reader.read_at(offset, most).await.map_err(|error| broken(&error))?,

@@ -1,6 +1,9 @@
 //! The gate as a process of its own, for what only the system can tell: memory, signals, exit codes.
 
-use std::{path::Path, process::Stdio};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use feedgate_simulator::Simulator;
 use tokio::{
@@ -14,6 +17,8 @@ use crate::support::config;
 pub struct Process {
     child: Child,
     address: String,
+    admin_address: String,
+    file: PathBuf,
 }
 
 // === impl Process ===
@@ -24,19 +29,36 @@ impl Process {
         let file = folder.join("feedgate.toml");
         std::fs::write(&file, config(simulator, &folder.join("store"), "log.format = \"json\"\n")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_feedgate"));
-        command.arg("serve").arg("--config").arg(file).stderr(Stdio::piped()).kill_on_drop(true);
+        command.arg("serve").arg("--config").arg(&file).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
+        let [address, admin_address] = loop {
             let line = lines.next_line().await.unwrap().expect("the gate ended before it listened");
             let line: serde_json::Value = serde_json::from_str(&line).unwrap();
             if line["message"] == "listening" {
-                break line["address"].as_str().unwrap().to_owned();
+                break ["address", "admin_address"].map(|key| line[key].as_str().unwrap().to_owned());
             }
         };
         // Nobody reads the rest, but a full pipe would stop the gate.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, address }
+        Self { child, address, admin_address, file }
+    }
+
+    /// A URL of its operators' listener.
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.admin_address)
+    }
+
+    /// Puts lines at the start of the configuration and has it read again.
+    pub async fn reload(&self, lines: &str) {
+        let text = std::fs::read_to_string(&self.file).unwrap();
+        std::fs::write(&self.file, format!("{lines}{text}")).unwrap();
+        self.signal("HUP").await;
+    }
+
+    async fn signal(&self, name: &str) {
+        let id = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
     }
 
     /// A URL of the gate.
@@ -53,8 +75,7 @@ impl Process {
 
     /// Ends the gate as an operator would; its exit code.
     pub async fn terminate(mut self) -> Option<i32> {
-        let id = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").arg(&id).status().await.unwrap().success());
+        self.signal("TERM").await;
         self.child.wait().await.unwrap().code()
     }
 }

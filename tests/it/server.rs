@@ -1,7 +1,7 @@
 //! Azure DevOps Server beside the hosted service, and how SDKs find their way through the gate.
 
 use feedgate_simulator::{
-    Feed, NpmPackage, NpmVersion, NugetPackage, NugetVersion, Organisation, Scope, Simulator, Token,
+    Feed, NpmPackage, NpmVersion, NugetPackage, NugetVersion, Organisation, Scope, Simulator, Token, client,
     client::{Response, basic, send},
 };
 use serde_json::Value;
@@ -274,4 +274,27 @@ async fn sdks_find_a_servers_areas_at_the_gate() {
     }
     let lists = scene.simulator.count(|request| request.method == "OPTIONS");
     assert_eq!(lists, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_sighup_the_configuration_is_read_again_and_a_wrong_one_changes_nothing() {
+    let simulator = Simulator::builder().organisation(contoso()).start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let gate = crate::process::Process::start(&simulator, folder.path()).await;
+    let admin = async |path: &str| client::get(&gate.admin_url(path), &[]).await.unwrap().text();
+    let reloaded = async |outcome: &str| {
+        let line = format!("feedgate_config_reloads_total{{outcome=\"{outcome}\"}} 1");
+        until(async || admin("metrics").await.contains(&line)).await;
+    };
+    gate.reload("outage.mode = \"off\"\n").await;
+    reloaded("invalid").await;
+    assert!(admin("admin/v1/mode").await.contains("fallback"));
+    std::fs::write(folder.path().join("feedgate.toml"), "outage.mode = \"offline\"\nlisten.threads = 3\n")
+        .unwrap();
+    gate.reload("").await;
+    reloaded("applied").await;
+    assert!(admin("admin/v1/mode").await.contains("offline"));
+    let url = gate.url("contoso/_packaging/main/npm/registry/left-pad");
+    assert!(client::get(&url, &[]).await.unwrap().header("x-request-id").is_some());
+    assert_eq!(gate.terminate().await, Some(0));
 }
