@@ -357,7 +357,8 @@ async fn silence_of_the_service_ends_in_an_answer() {
         }
     }
     for part in ["left-pad-1.3.0.tgz", "a.1.0.0.nupkg"] {
-        assert_eq!(scene.service.asked(part).len(), 1, "{part}: nobody waits for it twice");
+        // Callers of whom nothing is known ask first whether they may read at all.
+        assert!(scene.service.asked(part).len() <= 1, "{part}: nobody waits for it twice");
     }
     assert_eq!(ask(scene.gate.address(), &publish()).await.status, 504);
     scene.end().await;
@@ -655,9 +656,10 @@ async fn a_gate_that_drains_finishes_what_it_began_and_says_that_it_is_not_ready
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_outlast_the_drain_are_cut_off_and_the_store_is_free() {
-    let scene =
-        Scene::with(|_| Act::Silence, |config| config.listen.drain_timeout = Duration::from_millis(200))
-            .await;
+    let silent = |seen: &Seen| {
+        if seen.path().contains("left-pad") { Act::Silence } else { json(DOCUMENT) }
+    };
+    let scene = Scene::with(silent, |config| config.listen.drain_timeout = Duration::from_millis(200)).await;
     let mut client = scene.client().await;
     client.send(format!("GET {PACKUMENT} HTTP/1.1\r\nHost: g\r\n{A}\r\n")).await;
     scene.service.until_asked("left-pad").await;

@@ -288,6 +288,8 @@ async fn what_http_2_could_smuggle_into_http_1_is_refused() {
             Ok((status, text)) => {
                 assert!((400..500).contains(&status), "{method} {headers:?}: {status} {text}");
             }
+            // The client's own library writes no field of the connection (RFC 9113 §8.2.2).
+            Err(error) if error.to_string().contains("malformed headers") => {}
             Err(error) => assert!(error.is_reset() || error.is_go_away() || error.is_io(), "{error}"),
         }
     }
