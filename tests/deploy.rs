@@ -17,6 +17,7 @@ const RECORDING: &str = "deploy/prometheus/rules/recording.yml";
 const RULE_TESTS: &str = "deploy/prometheus/tests/alerts.yml";
 const RUNBOOK: &str = "deploy/runbook.md";
 const DASHBOARDS: &str = "deploy/grafana/dashboards";
+const CHART: &str = "deploy/helm/feedgate";
 
 /// Files below `folder` whose name ends so, in order.
 fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
@@ -207,16 +208,101 @@ fn dashboards_are_sound() {
     }
 }
 
+fn assert_valid(configuration: &Path) {
+    let mut check = Command::new(env!("CARGO_BIN_EXE_feedgate"));
+    let checked = check.args(["check", "--config"]).arg(configuration).output().unwrap();
+    assert!(
+        checked.status.success(),
+        "{}: {}",
+        configuration.display(),
+        String::from_utf8_lossy(&checked.stderr)
+    );
+}
+
 #[test]
 fn every_example_of_a_configuration_is_valid() {
     for path in files("config", ".toml") {
-        let checked = Command::new(env!("CARGO_BIN_EXE_feedgate"))
-            .args(["check", "--config"])
-            .arg(&path)
-            .output()
-            .unwrap();
-        assert!(checked.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&checked.stderr));
+        assert_valid(&path);
     }
+}
+
+#[test]
+fn every_yaml_file_is_one() {
+    let templates = Path::new(CHART).join("templates");
+    let all = files("deploy", ".yml").into_iter().chain(files("deploy", ".yaml"));
+    for path in all.filter(|path| !path.starts_with(&templates)) {
+        assert!(yaml(&path).is_object(), "{}", path.display());
+    }
+}
+
+#[test]
+fn what_compose_mounts_and_builds_is_there() {
+    let compose = yaml("deploy/compose.yml");
+    let services = compose["services"].as_object().unwrap();
+    assert_eq!(services.keys().collect::<Vec<_>>(), ["gate", "prometheus", "alertmanager", "grafana"]);
+    for (name, service) in services {
+        let image = text(service, "image");
+        assert!(
+            name == "gate" || image.rsplit_once(':').is_some_and(|(_, tag)| tag != "latest"),
+            "{name}: {image}"
+        );
+        for volume in service["volumes"].as_array().unwrap() {
+            let source = volume.as_str().unwrap().split(':').next().unwrap();
+            let named = compose["volumes"].get(source).is_some();
+            assert!(named || Path::new("deploy").join(source).exists(), "{name}: {source}");
+        }
+    }
+    let dockerfile = text(&services["gate"]["build"], "dockerfile");
+    let dockerfile = fs::read_to_string(dockerfile).unwrap();
+    for line in [
+        "USER 65532:65532",
+        "CMD [\"/usr/local/bin/feedgate\", \"healthcheck\"]",
+        "ENTRYPOINT [\"/usr/local/bin/feedgate\"]",
+    ] {
+        assert!(dockerfile.contains(line), "{line}");
+    }
+    let provisioned = yaml("deploy/grafana/provisioning/dashboards/feedgate.yml");
+    let path = text(&provisioned["providers"][0]["options"], "path");
+    assert!(services["grafana"]["volumes"].to_string().contains(&format!("./grafana/dashboards:{path}:ro")));
+}
+
+/// The paths below `.Values` that a template names.
+fn values_in(template: &str) -> impl Iterator<Item = &str> {
+    let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '.');
+    template.split(".Values.").skip(1).map(move |rest| rest.split(ends).next().unwrap())
+}
+
+#[test]
+fn the_chart_fits_its_values_and_the_program() {
+    let chart = yaml(format!("{CHART}/Chart.yaml"));
+    assert_eq!(text(&chart, "appVersion"), env!("CARGO_PKG_VERSION"));
+    let values = yaml(format!("{CHART}/values.yaml"));
+    let schema = fs::read_to_string(format!("{CHART}/values.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let keys = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let mut described = keys(&schema["properties"]);
+    described.remove("global");
+    assert_eq!(keys(&values), described);
+    for section in
+        keys(&values).iter().filter(|section| schema["properties"][section]["properties"].is_object())
+    {
+        assert_eq!(keys(&values[section]), keys(&schema["properties"][section]["properties"]), "{section}");
+    }
+    let mut used = BTreeSet::new();
+    for path in files(&format!("{CHART}/templates"), "") {
+        let template = fs::read_to_string(&path).unwrap();
+        assert_eq!(template.matches("{{").count(), template.matches("}}").count(), "{}", path.display());
+        used.extend(values_in(&template).map(ToOwned::to_owned));
+    }
+    assert!(used.len() > 15, "{used:?}");
+    for path in &used {
+        let found = path.split('.').try_fold(&values, |value, key| value.get(key));
+        assert!(found.is_some(), "the templates name .Values.{path}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("feedgate.toml");
+    fs::write(&file, text(&values, "config")).unwrap();
+    assert_valid(&file);
 }
 
 #[test]
