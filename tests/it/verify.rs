@@ -158,7 +158,13 @@ async fn no_client_sees_a_flipped_byte() {
             let url = scene.url(&path(number));
             let credential = feedgate_simulator::client::basic("any", PAT);
             match feedgate_simulator::client::get(&url, &[("Authorization", &credential)]).await {
-                Ok(answer) => assert!(answer.status == 200 && answer.body == expected[..], "{number}"),
+                Ok(answer) if answer.complete => {
+                    assert!(answer.status == 200 && answer.body == expected[..], "{number}");
+                }
+                Ok(answer) => {
+                    assert!(expected.starts_with(&answer.body), "{number}: a wrong byte before the end");
+                    broken += 1;
+                }
                 Err(_) => broken += 1,
             }
         }
