@@ -103,7 +103,7 @@ async fn answers(scene: &Scene, bytes: &[u8]) -> Vec<Reply> {
     answers
 }
 
-fn check_canonical(row: &str, seen: &Seen) {
+pub(super) fn check_canonical(row: &str, seen: &Seen) {
     let mut words = seen.line.split(' ');
     let (method, target, version) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
     assert!(["GET", "PUT", "OPTIONS"].contains(&method), "{row}: {}", seen.line);

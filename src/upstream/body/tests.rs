@@ -77,8 +77,8 @@ async fn a_bomb_is_stopped_long_before_the_limit() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(&vec![0; 64 << 20]).unwrap();
     let packed = encoder.finish().unwrap();
-    let error = document("gzip", &packed, 1 << 30).await.unwrap_err();
-    assert!(matches!(&error, UpstreamError::Encoding(reason) if reason.contains("200 times")), "{error}");
+    let error = document("gzip", &packed, 1 << 30).await.map(|content| content.len()).unwrap_err();
+    assert!(matches!(&error, UpstreamError::Encoding(reason) if reason.contains("100 times")), "{error}");
     let (content, _) = unfold(&packed, 1 << 30);
     assert!((content.len() as u64) < 2 * UNFOLDS_FREELY, "{}", content.len());
 }
