@@ -30,6 +30,7 @@
 //! | 2 | [`guard`] | which packages are kept from builds, and documents without them |
 //! | 2 | [`lockfile`] | lockfiles of npm, pnpm, Yarn, Bun and NuGet, and what a build asks for by them |
 //! | 2 | [`policy`] | HTTP caching by the book: storing, reuse, freshening |
+//! | 3 | [`archive`] | the file form in which one gate's objects go to another |
 //! | 3 | [`upstream`] | the service: connections, redirects, what its answers mean |
 //! | 3 | [`cache`] | documents in memory and on disk, package → blob, feeds' identities, generations, coalescing |
 //! | 4 | [`access`] | verdicts: whom the service lets read what |
@@ -52,6 +53,7 @@
 pub mod access;
 pub mod admin;
 pub mod app;
+pub mod archive;
 pub mod blob;
 pub mod cache;
 pub mod cli;

@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 10] = [
     &["ident", "clock", "redact"],
     &["config", "route", "disk"],
     &["throttle", "blob", "document", "guard", "policy", "lockfile", "listener"],
-    &["upstream", "cache"],
+    &["archive", "upstream", "cache"],
     &["access"],
     &["handler"],
     &["proxy", "admin"],

@@ -4,6 +4,8 @@
 //! between JSON and what [`crate::handler`] and the stores can do, and decide nothing themselves. `openapi.json` describes
 //! them, and a test holds it to the routes.
 
+mod archives;
+mod errands;
 pub mod exchange;
 mod figures;
 mod guard;
@@ -34,7 +36,11 @@ pub use self::{
 
 use exchange::Answer;
 
-use crate::{access::CallerKey, blob::DiskStore, handler::Handler};
+use crate::{
+    access::CallerKey,
+    blob::DiskStore,
+    handler::{Archives, Errands, Handler},
+};
 
 /// What the endpoints are and take, for programs.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -55,6 +61,10 @@ pub struct Admin {
     pub key: Arc<CallerKey>,
     /// Work that takes longer than a request.
     pub jobs: Jobs,
+    /// Warm-ups and drills.
+    pub errands: Errands,
+    /// Exports and imports.
+    pub archives: Archives,
 }
 
 // === impl Admin ===
@@ -77,6 +87,8 @@ impl Admin {
             vec![Route::new(Method::GET, "/admin/v1/openapi.json", &(), |(), _| {
                 Ok(Answer::text(exchange::JSON, OPENAPI))
             })],
+            errands::routes(&self.errands, &self.jobs),
+            archives::routes(&self.archives, &self.errands),
         ])
     }
 }

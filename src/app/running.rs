@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     config::{Config, Credential, StoreSettings},
     disk::Database,
-    handler::{Handler, Modes},
+    handler::{Archives, Errands, Handler, Modes},
     proxy::{Edge, EdgeMetrics, Forwarder, Intake, Outflow},
     route::{Collections, MountPaths},
     throttle::{Limits, Throttle},
@@ -82,8 +82,10 @@ impl Running {
         let figures = Figures::new(&registry, store.clone(), handler.clone())?;
         Load::register(&registry, Throttle::clone(&throttle))?;
         let readiness = Readiness::default();
+        let intake = intake(&config, &clock, &key, mounts.paths().clone());
+        let (errands, archives) = stand_ins(&config, &handler, &intake, &registry)?;
         let edge = Edge {
-            intake: intake(&config, &clock, &key, mounts.paths().clone()),
+            intake,
             handler: handler.clone(),
             mounts,
             forwarder: Forwarder { dialer: Dialer::new(&config.upstream), throttle, clock: clock.clone() },
@@ -100,6 +102,8 @@ impl Running {
             store: store.clone(),
             key,
             jobs: jobs.clone(),
+            errands,
+            archives,
         };
         let gate = doors.open(edge, &config)?;
         let admin = serve_admin(&admin, config.admin.token, admin_sockets)?;
@@ -181,15 +185,28 @@ impl Running {
 }
 
 fn intake(config: &Config, clock: &Clock, key: &Arc<CallerKey>, mounts: MountPaths) -> Intake {
-    let servers = &config.upstream.servers;
+    let servers = config.upstream.servers.iter();
+    let collections = Collections::new(servers.map(|server| (&server.collection, server.directory())));
     Intake {
         key: Arc::clone(key),
-        collections: Collections::new(servers.iter().map(|server| (&server.collection, server.directory()))),
+        collections: Arc::new(collections),
         mounts,
         public_url: config.listen.public_url.clone(),
         clock: clock.clone(),
         max_body: config.listen.max_body,
     }
+}
+
+/// What asks in a client's stead, and knows callers and collections as the edge does.
+fn stand_ins(
+    config: &Config,
+    handler: &Handler,
+    intake: &Intake,
+    registry: &Registry,
+) -> Result<(Errands, Archives)> {
+    let (key, collections) = (Arc::clone(&intake.key), Arc::clone(&intake.collections));
+    let archives = Archives::new(handler.clone(), Arc::clone(&collections), config.store.path.clone());
+    Ok((Errands::new(handler.clone(), key, collections, registry)?, archives))
 }
 
 /// What the gate does without being asked.

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use moka::sync::Cache;
 
 use crate::{
@@ -99,6 +100,19 @@ impl Identities {
                 }
             }
         }
+    }
+
+    /// Every spelling of the feed with the key `whole` and of its views, with its identity.
+    pub fn spellings_of(&self, whole: &str) -> Vec<(String, String)> {
+        let org = whole.split('/').next().unwrap_or_default();
+        let entries = self.tree.scan_prefix(format!("{org}/").as_bytes()).filter_map(Result::ok);
+        let read = |(key, value): (_, Bytes)| {
+            let identity = decode(&value)?.identity?;
+            let same = identity.split('@').next() == Some(whole);
+            let key: Bytes = key;
+            same.then_some((String::from_utf8(key.to_vec()).ok()?, identity))
+        };
+        entries.filter_map(read).collect()
     }
 
     fn learned(&self, spelling: &str) -> Option<Learned> {

@@ -107,6 +107,14 @@ impl DocumentCache {
         entry
     }
 
+    /// The entries on disk whose keys begin with `prefix`; unreadable ones are left out.
+    pub fn scan(&self, prefix: &str) -> impl Iterator<Item = (String, Entry)> + use<> {
+        let entries = self.tree.scan_prefix(prefix.as_bytes()).filter_map(Result::ok);
+        entries.filter_map(|(key, stored)| {
+            Some((String::from_utf8(key.to_vec()).ok()?, Entry::decode(&stored)?))
+        })
+    }
+
     /// Drops a document.
     pub fn remove(&self, key: &str) {
         self.memory.remove_entry(key);

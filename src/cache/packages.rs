@@ -110,6 +110,12 @@ impl PackageIndex {
         super::named_blobs(&self.tree, |stored| Some(decode(stored)?.id)).await
     }
 
+    /// The entries whose keys begin with `prefix`; unreadable ones are left out.
+    pub fn scan(&self, prefix: &str) -> impl Iterator<Item = (String, PackageEntry)> + use<> {
+        let entries = self.tree.scan_prefix(prefix.as_bytes()).filter_map(Result::ok);
+        entries.filter_map(|(key, stored)| Some((String::from_utf8(key.to_vec()).ok()?, decode(&stored)?)))
+    }
+
     /// Drops an entry.
     pub fn remove(&self, key: &str) {
         if let Err(error) = self.tree.remove(key.as_bytes()) {

@@ -7,8 +7,12 @@
 
 mod check;
 pub mod client;
+mod closure;
 mod completions;
+mod drill;
+mod export;
 mod healthcheck;
+mod import;
 mod man;
 mod mode;
 pub mod output;
@@ -16,6 +20,7 @@ mod reload;
 mod serve;
 mod token;
 mod verify;
+mod warm;
 
 use std::{collections::BTreeMap, ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -69,6 +74,14 @@ enum Command {
     Token(token::Token),
     /// Read the whole store again and check every byte of it.
     Verify(verify::Verify),
+    /// Fetch what builds need ahead of time.
+    Warm(warm::Warm),
+    /// Tell whether builds would go through if the service were down.
+    Drill(drill::Drill),
+    /// Write an archive of what is stored.
+    Export(export::Export),
+    /// Take over an archive of another gate.
+    Import(import::Import),
     /// Ask whether the gate takes requests; for probes.
     Healthcheck(healthcheck::Healthcheck),
     /// Print a completion script for a shell.
@@ -108,6 +121,10 @@ impl Command {
             Self::Token(command) => command.run(context),
             Self::Mode(command) => asking(command.run(context)),
             Self::Verify(command) => asking(command.run(context)),
+            Self::Warm(command) => asking(command.run(context)),
+            Self::Drill(command) => asking(command.run(context)),
+            Self::Export(command) => asking(command.run(context)),
+            Self::Import(command) => asking(command.run(context)),
             Self::Healthcheck(command) => asking(command.run(context)),
         }
     }

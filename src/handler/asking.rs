@@ -42,6 +42,15 @@ impl Urgency {
     }
 }
 
+// === impl Request ===
+
+impl Request {
+    /// The place in the queue of what is fetched for this request, where a client's would have `usual`.
+    pub(super) fn priority(&self, usual: Priority) -> Priority {
+        if self.ahead { Priority::WarmUp } else { usual }
+    }
+}
+
 // === impl Handler ===
 
 impl Handler {
@@ -106,6 +115,7 @@ mod tests {
             address: address.map(|address| address.parse::<IpAddr>().unwrap()),
             base: PublicBase::Path { origin: "http://gate".to_owned() },
             received_at: UNIX_EPOCH,
+            ahead: false,
         }
     }
 

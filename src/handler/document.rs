@@ -283,7 +283,11 @@ impl Handler {
             let asker = self.asker(request, interest, urgency);
             self.clone().fetching(request.clone(), route.clone(), generation, asker, true)
         };
-        self.fetches.start(&flight("", caller, route, generation), urgency.priority(), work);
+        self.fetches.start(
+            &flight("", caller, route, generation),
+            request.priority(urgency.priority()),
+            work,
+        );
     }
 
     /// Fetches for everybody who may read the feed now. A refusal is the business of the caller whose credential
@@ -319,7 +323,8 @@ impl Handler {
                 let asker = self.asker(request, interest, urgency);
                 self.clone().fetching(request.clone(), route.clone(), generation, asker, own.is_empty())
             };
-            let (landed, joined) = self.fetches.run(&flight, urgency.priority(), work).await;
+            let (landed, joined) =
+                self.fetches.run(&flight, request.priority(urgency.priority()), work).await;
             let landed = landed.unwrap_or_else(|| Err(HandlerError::Internal("a fetch died".to_owned())));
             // The others had all left, and it gave up just when this one came.
             if joined && landed.as_ref().is_err_and(HandlerError::is_abandoned) {

@@ -6,12 +6,15 @@
 //! other caller read the feed.
 
 mod admission;
+mod archives;
 mod asking;
 mod audit;
 mod changes;
 mod derived;
 mod discovery;
 mod document;
+mod drill;
+mod errand;
 mod error;
 mod guard;
 mod identify;
@@ -36,7 +39,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use archives::{Archives, ImportError, Imported, Wanted, feed_of};
 pub use changes::Following;
+pub use errand::{Errand, Errands, Fate, Report, Seen};
 pub use error::HandlerError;
 pub use guard::Guarding;
 pub use metrics::HandlerMetrics;
@@ -85,6 +90,8 @@ pub struct Request {
     pub base: PublicBase,
     /// When the request came.
     pub received_at: SystemTime,
+    /// Whether nobody waits for the answer: it is asked for ahead of time.
+    pub ahead: bool,
 }
 
 /// What the edge is to do.
@@ -205,6 +212,9 @@ pub struct Handler {
     downloads: Arc<Coalescer<package::Located>>,
     arriving: Arc<package::Arriving>,
     revalidations: Arc<wishes::Revalidations>,
+    drills: Arc<drill::Drills>,
+    /// Whether the service is taken to be down.
+    pretends: bool,
     /// Room for work on large documents: it takes a few times their size in memory, and a core.
     workbench: Arc<Semaphore>,
 }
@@ -240,13 +250,18 @@ impl Handler {
             downloads: Arc::default(),
             arriving: Arc::default(),
             revalidations: Arc::default(),
+            drills: Arc::default(),
+            pretends: false,
             workbench: Arc::new(Semaphore::new(cores())),
         }
     }
 
     /// Answers one request. Its feed is identified on the way, as far as the service tells.
     pub async fn answer(&self, request: &mut Request) -> Result<Outcome, HandlerError> {
-        let answer = self.answer_whoever(request).await;
+        let answer = match self.for_caller(&request.caller) {
+            Some(drilling) => drilling.answer_whoever(request).await,
+            None => self.answer_whoever(request).await,
+        };
         answer.map_err(|error| admission::of_gate(request, error))
     }
 
@@ -313,9 +328,10 @@ impl Handler {
 
     /// Answers a request for which [`Handler::answer`] said [`Outcome::Body`]. `body` is as it came over the wire.
     pub async fn answer_body(&self, request: &Request, body: Bytes) -> Result<Outcome, HandlerError> {
+        let own = self.for_caller(&request.caller);
         match &request.route.target {
             Target::Audit(route) => {
-                let report = self.audit(request, route, body).await;
+                let report = own.as_ref().unwrap_or(self).audit(request, route, body).await;
                 report.map(Outcome::Reply).map_err(|error| admission::of_gate(request, error))
             }
             _ => Err(HandlerError::Internal("a body that was not asked for".to_owned())),

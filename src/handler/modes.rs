@@ -108,7 +108,9 @@ impl Modes {
 impl Handler {
     /// The mode in which requests for `feed` are answered.
     pub(super) fn mode(&self, feed: &FeedRef) -> Mode {
-        self.parts.modes.of(feed, |feed| self.known_identity(feed))
+        let mode = self.parts.modes.of(feed, |feed| self.known_identity(feed));
+        // A service that is down is as one that is not asked, but to who shows nothing in its place.
+        if self.pretends && mode == Mode::Fallback { Mode::Offline } else { mode }
     }
 
     /// What is known of the identity that a spelling has, without its view.
@@ -128,7 +130,7 @@ impl Handler {
 
     /// An error where the service must not be asked for `feed`.
     pub(super) fn online(&self, feed: Option<&FeedRef>) -> Result<(), HandlerError> {
-        if self.mode_of(feed) == Mode::Offline { Err(HandlerError::Offline) } else { Ok(()) }
+        if self.pretends || self.mode_of(feed) == Mode::Offline { Err(HandlerError::Offline) } else { Ok(()) }
     }
 
     /// Whether a stored copy is served without asking `service` for `feed`.

@@ -109,7 +109,7 @@ impl Handler {
     }
 
     /// Removals so far of what `route` is.
-    fn removals(&self, route: &PackageRoute) -> u64 {
+    pub(super) fn removals(&self, route: &PackageRoute) -> u64 {
         self.parts.generations.current(&route.feed, &route.subject()).removals
     }
 
@@ -155,7 +155,8 @@ impl Handler {
         let mut last = HandlerError::Internal("no try".to_owned());
         for _ in 0..=TRIES {
             let work = |interest| self.clone().locating(request.clone(), route.clone(), interest);
-            let (located, joined) = self.locations.run(&flight, Priority::Package, work).await;
+            let (located, joined) =
+                self.locations.run(&flight, request.priority(Priority::Package), work).await;
             let failure = match located.unwrap_or_else(died) {
                 Located::Failed(HandlerError::Refused(_)) if joined && flight != own => {
                     // Somebody else's credential was refused: ask with this caller's own.

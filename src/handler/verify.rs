@@ -141,6 +141,7 @@ impl Handler {
             address: None,
             base: PublicBase::Path { origin: "http://localhost".to_owned() },
             received_at: self.now(),
+            ahead: false,
         };
         match self.answer(&mut request).await {
             Ok(Outcome::Reply(reply)) if reply.status.is_success() => match reply.body {

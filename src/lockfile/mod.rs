@@ -10,6 +10,7 @@
 //! no registry can make up for it. [`needs`] says what a client will ask of a feed to install the rest.
 
 mod bun;
+mod content_hash;
 mod integrity;
 mod needs;
 mod npm;
@@ -28,6 +29,7 @@ use crate::ident::{NpmName, NugetId, NugetVersion};
 use origin::Origin;
 use tree::Node;
 
+pub use content_hash::nuget_content_hash;
 pub use integrity::{Checking, Integrity};
 pub use needs::{Need, NeedError, needs};
 

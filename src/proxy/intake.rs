@@ -20,7 +20,7 @@ pub struct Intake {
     /// Hashes credentials.
     pub key: Arc<CallerKey>,
     /// Collections of servers, which clients name where an organisation stands.
-    pub collections: Collections,
+    pub collections: Arc<Collections>,
     /// Paths that belong to mounts.
     pub mounts: MountPaths,
     /// The gate's URL where it is not what `Host` says.
@@ -92,6 +92,7 @@ impl Intake {
             headers: head.headers.clone(),
             address: head.asker.map(|asker| asker.address),
             received_at: self.clock.now(),
+            ahead: false,
             route,
         })
     }

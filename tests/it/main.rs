@@ -37,4 +37,5 @@ mod throttled_service;
 mod throttling;
 mod tls;
 mod verify;
+mod warm;
 mod writes;
