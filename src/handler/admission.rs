@@ -99,7 +99,8 @@ impl Handler {
         }
         let place = self.parts.attempts.begin(address).await.map_err(too_many)?;
         self.identify(request).await?;
-        if let Some(feed) = request.route.target.feed() {
+        // A feed whose index gave no word just now is not asked for it again: the request itself is the question then.
+        if let Some(feed) = request.route.target.feed().filter(|feed| feed.is_identified()) {
             self.permission(request, feed).await?;
         }
         drop(place);

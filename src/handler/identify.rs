@@ -80,7 +80,12 @@ impl Handler {
                 self.parts.identities.learn_nothing(&feed, self.now());
                 feed
             }
-            Some(Err(_)) | None => old,
+            Some(Err(error)) if !error.is_outage() => old,
+            Some(Err(_)) | None => {
+                // The question after permission would be the same one.
+                self.outage.no_word(old.key());
+                old
+            }
         }
     }
 

@@ -300,18 +300,20 @@ impl<U> Barred<U> {
 impl<U: Upstream> Upstream for Barred<U> {
     async fn fetch(&self, request: &UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
         let Some(host) = self.breaks.host(&request.target) else { return self.inner.fetch(request).await };
+        // Who has a deadline has something else to serve.
+        let holds = request.asker.deadline.is_none();
         loop {
             let changed = self.breaks.shared.changed.notified();
             match self.breaks.way(&host, Instant::now()) {
                 Way::Free => {}
-                Way::Wait(until) => {
+                Way::Wait(until) if holds => {
                     tokio::select! { () = changed => {}, () = sleep_until(until) => {} }
                     continue;
                 }
-                Way::Dead => return Err(UpstreamError::Dead { host: host.authority }),
+                Way::Wait(_) | Way::Dead => return Err(UpstreamError::Dead { host: host.authority }),
             }
             match self.inner.fetch(request).await {
-                Err(error) if self.breaks.is_held(&host, &error, Instant::now()) => {}
+                Err(error) if holds && self.breaks.is_held(&host, &error, Instant::now()) => {}
                 outcome => return outcome,
             }
         }

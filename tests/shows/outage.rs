@@ -18,7 +18,7 @@ use crate::support::{NPM, PAT, Scene, readers};
 /// Longer than any document is fresh, may be served while it is refreshed, or a verdict holds without asking.
 const LATER: Duration = Duration::from_secs(600);
 /// One first-byte timeout for all: the usual one is 90 s, which a cold client of a silent service waits for.
-pub const FIRST_BYTE: Duration = Duration::from_secs(4);
+pub const FIRST_BYTE: Duration = Duration::from_secs(15);
 
 /// What npm made of it, in seconds.
 #[derive(Debug)]
