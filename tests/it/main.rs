@@ -16,6 +16,7 @@ mod guards;
 mod identity;
 mod installs;
 mod listings;
+mod matrix;
 mod metrics;
 mod modes;
 mod mounts;
@@ -27,6 +28,7 @@ mod resume;
 #[allow(dead_code, reason = "it serves several test programs")]
 #[path = "../support/mod.rs"]
 mod scripted;
+mod secrets;
 mod separation;
 mod server;
 #[allow(dead_code, reason = "it serves several programs")]
