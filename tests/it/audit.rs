@@ -195,9 +195,12 @@ async fn bodies_that_are_too_large_or_unusable_are_refused_before_anybody_is_ask
     let announced = stage.send(head.as_bytes()).await;
     assert_eq!((announced.status, &parsed(&announced.body)["code"]), (413, &json!("too_large")));
     let bomb = gzip(&vec![b' '; (16 << 20) + 1]);
+    let large =
+        gzip(&(0..=16_u32 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect::<Vec<_>>());
     let coded = |coding: &str| format!("{AUTHORIZATION}Content-Encoding: {coding}\r\n");
-    let rows: [(&str, &[u8], u16); 5] = [
-        ("gzip", &bomb, 413),
+    let rows: [(&str, &[u8], u16); 6] = [
+        ("gzip", &large, 413),
+        ("gzip", &bomb, 400),
         ("gzip", b"no gzip", 400),
         ("br", b"{}", 400),
         ("identity", b"[]", 400),
