@@ -107,7 +107,7 @@ impl Room {
         self.metrics.refused.with_label_values(&[reason.label()]).inc();
     }
 
-    /// A place for a connection from somewhere; [`Place::belong`] says from where.
+    /// A place for a connection from somewhere; `Place::belong` says from where.
     pub fn enter(&self) -> Result<Place, Refused> {
         let mut taken = self.taken.lock();
         if taken.all >= self.most {

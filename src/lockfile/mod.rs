@@ -1,13 +1,13 @@
 //! Lockfiles: what a build has decided to install, read from the file that its package manager wrote.
 //!
-//! Text in, [`Lockfile`] out; nothing is looked up and nothing is asked. One file for each format reads it, from a [`tree`]
+//! Text in, [`Lockfile`] out; nothing is looked up and nothing is asked. One file for each format reads it, from a `tree`
 //! that JSON and YAML share. Every mistake names the file, the line and the rule, and no text makes a reader panic or work
 //! for long: a file has at most [`MAX_BYTES`], nests at most some hundred levels deep, and YAML's anchors, which could make
 //! a small file a large one, are refused (no package manager writes any).
 //!
 //! What a lockfile holds that no registry serves is told apart: what lies in the checkout itself (workspaces, links, files,
 //! what is bundled in another package) is left out, and what comes from elsewhere (git, plain URLs) is a [`Foreign`], since
-//! no registry can make up for it. [`needs`] says what a client will ask of a feed to install the rest.
+//! no registry can make up for it. [`needs()`] says what a client will ask of a feed to install the rest.
 
 mod bun;
 mod content_hash;
