@@ -35,6 +35,8 @@ pub struct Seen {
     pub body: Vec<u8>,
     pub length: usize,
     pub checksum: u32,
+    /// How many requests came before it on its connection.
+    pub earlier: usize,
 }
 
 /// What the service does with a request.
@@ -148,8 +150,10 @@ impl Service {
 }
 
 async fn converse(mut stream: TcpStream, seen: Arc<watch::Sender<Vec<Seen>>>, script: Script) {
-    let mut buffer = Vec::new();
-    while let Some(request) = read_request(&mut stream, &mut buffer).await {
+    let (mut buffer, mut earlier) = (Vec::new(), 0);
+    while let Some(mut request) = read_request(&mut stream, &mut buffer).await {
+        request.earlier = earlier;
+        earlier += 1;
         seen.send_modify(|seen| seen.push(request.clone()));
         let mut act = (script.lock().unwrap())(&request);
         loop {
@@ -193,7 +197,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Se
     let end = fill_until(stream, buffer, b"\r\n\r\n").await?;
     let head = String::from_utf8(buffer.drain(..end).collect()).unwrap();
     let line = head.lines().next()?.to_owned();
-    let mut request = Seen { line, head, body: Vec::new(), length: 0, checksum: 0 };
+    let mut request = Seen { line, head, body: Vec::new(), length: 0, checksum: 0, earlier: 0 };
     if request.header("expect").is_some() {
         if request.path().contains("denied") {
             return Some(request);
