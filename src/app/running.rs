@@ -161,6 +161,10 @@ impl Running {
             let _ = listening.shutdown.send(true);
         }
         let idle = async {
+            for listening in &mut self.gate {
+                // An error says that it panicked; it has ended all the same.
+                let _ = (&mut listening.service).await;
+            }
             while self.metrics.in_flight() > 0 || self.handler.arriving() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

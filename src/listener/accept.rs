@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use ipnet::IpNet;
 use pingora::{
     apps::{HttpServerApp, ServerApp as _},
@@ -26,6 +27,10 @@ use crate::config::{ClientLimits, Forwarded};
 
 /// How long nothing is accepted after the system said that it has no more sockets.
 const NO_SOCKETS: Duration = Duration::from_millis(100);
+/// How long the connections that there are may bring one more request when no more are taken. Each such request is
+/// answered, and told to be the connection's last: a connection that is in use ends between two requests, not on one
+/// that is under way to the gate.
+const FAREWELL: Duration = Duration::from_millis(250);
 /// How often the files of a certificate are looked at.
 const REFRESH: Duration = Duration::from_secs(1);
 
@@ -87,7 +92,8 @@ impl Door {
     }
 }
 
-/// Takes connections until `shutdown` says so, then ends when those that there are have ended. Dropping it cuts them off.
+/// Takes connections until `shutdown` says so, and those that wait to be taken; then closes those that bring no request
+/// and ends when the others have ended. Dropping it cuts them off.
 pub async fn serve<A>(app: Arc<A>, listener: TcpListener, door: Door, mut shutdown: ShutdownWatch)
 where
     A: HttpServerApp + Send + Sync + 'static,
@@ -95,6 +101,10 @@ where
     let mut connections = JoinSet::new();
     let mut refreshing = interval(REFRESH);
     refreshing.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let take = |(stream, peer), connections: &mut JoinSet<()>, shutdown: &ShutdownWatch| {
+        let Ok(place) = door.room.enter() else { return };
+        connections.spawn(admit(Arc::clone(&app), stream, peer, door.clone(), place, shutdown.clone()));
+    };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -108,24 +118,20 @@ where
             _ = shutdown.wait_for(|stopping| *stopping) => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let Ok(place) = door.room.enter() else { continue };
-                connections.spawn(admit(
-                    Arc::clone(&app),
-                    stream,
-                    peer,
-                    door.clone(),
-                    place,
-                    shutdown.clone(),
-                ));
-            }
+            Ok(accepted) => take(accepted, &mut connections, &shutdown),
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::time::sleep(NO_SOCKETS).await;
             }
         }
     }
+    // The system has told these clients that they are connected.
+    while let Some(Ok(accepted)) = listener.accept().now_or_never() {
+        take(accepted, &mut connections, &shutdown);
+    }
     drop(listener);
+    tokio::time::sleep(FAREWELL).await;
+    // Pingora closes connections on which it waits for a request.
     app.http_cleanup().await;
     while connections.join_next().await.is_some() {}
 }

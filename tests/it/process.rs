@@ -6,12 +6,15 @@ use std::{
 };
 
 use feedgate_simulator::Simulator;
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    sync::watch,
+    time::timeout,
 };
 
-use crate::support::config;
+use crate::support::{DEADLINE, config};
 
 /// A running `feedgate serve`.
 pub struct Process {
@@ -19,6 +22,7 @@ pub struct Process {
     address: String,
     admin_address: String,
     file: PathBuf,
+    log: watch::Receiver<Vec<Value>>,
 }
 
 // === impl Process ===
@@ -26,22 +30,41 @@ pub struct Process {
 impl Process {
     /// Starts a gate in front of `simulator` with its store below `folder`; returns once it listens.
     pub async fn start(simulator: &Simulator, folder: &Path) -> Self {
+        Self::start_with(simulator, folder, "").await
+    }
+
+    /// The same, with more lines of configuration.
+    pub async fn start_with(simulator: &Simulator, folder: &Path, extra: &str) -> Self {
         let file = folder.join("feedgate.toml");
-        std::fs::write(&file, config(simulator, &folder.join("store"), "log.format = \"json\"\n")).unwrap();
+        let extra = format!("log.format = \"json\"\n{extra}");
+        std::fs::write(&file, config(simulator, &folder.join("store"), &extra)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_feedgate"));
         command.arg("serve").arg("--config").arg(&file).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let [address, admin_address] = loop {
-            let line = lines.next_line().await.unwrap().expect("the gate ended before it listened");
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if line["message"] == "listening" {
-                break ["address", "admin_address"].map(|key| line[key].as_str().unwrap().to_owned());
+        let (written, log) = watch::channel(Vec::new());
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let line: Value = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                written.send_modify(|log| log.push(line));
             }
-        };
-        // Nobody reads the rest, but a full pipe would stop the gate.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, address, admin_address, file }
+        });
+        let mut process = Self { child, address: String::new(), admin_address: String::new(), file, log };
+        let line = process.logged("listening").await;
+        let text = |key: &str| line[key].as_str().unwrap().to_owned();
+        (process.address, process.admin_address) = (text("address"), text("admin_address"));
+        process
+    }
+
+    /// The first line of its log with this message, once it is there.
+    pub async fn logged(&self, message: &str) -> Value {
+        let mut log = self.log.clone();
+        let find = |log: &[Value]| log.iter().find(|line| line["message"] == message).cloned();
+        let found = timeout(DEADLINE, log.wait_for(|log| find(log).is_some())).await;
+        match found.map(|log| log.map(|log| find(&log).unwrap())) {
+            Ok(Ok(line)) => line,
+            end => panic!("no line {message:?} in {:#?}: {:?}", *self.log.borrow(), end.map(drop)),
+        }
     }
 
     /// A URL of its operators' listener.
@@ -56,7 +79,8 @@ impl Process {
         self.signal("HUP").await;
     }
 
-    async fn signal(&self, name: &str) {
+    /// Sends it a signal.
+    pub async fn signal(&self, name: &str) {
         let id = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
     }
@@ -76,6 +100,11 @@ impl Process {
     /// Ends the gate as an operator would; its exit code.
     pub async fn terminate(mut self) -> Option<i32> {
         self.signal("TERM").await;
+        self.ended().await
+    }
+
+    /// Its exit code, once it has ended.
+    pub async fn ended(&mut self) -> Option<i32> {
         self.child.wait().await.unwrap().code()
     }
 }

@@ -154,6 +154,11 @@ impl Connection {
         matches!(self.fill().await, Ok(0) | Err(_))
     }
 
+    /// How many bytes have come that are part of no response so far: after an error, whether an answer had begun.
+    pub fn unread(&self) -> usize {
+        self.buffer.len()
+    }
+
     async fn head(&mut self) -> io::Result<Head> {
         let mut first_byte_at = None;
         loop {
