@@ -9,7 +9,10 @@ use anyhow::{Context as _, Result};
 use prometheus::Registry;
 use tokio::sync::watch;
 
-use super::listening::{Listening, bind, server_conf};
+use super::{
+    Sockets,
+    listening::{Listening, server_conf},
+};
 use crate::{
     config::{ClientLimits, Config, Forwarded, Listener},
     listener::{self, Certificates, Door, Room, RoomMetrics},
@@ -22,14 +25,14 @@ pub(super) struct Doors(Vec<(TcpListener, Door)>);
 // === impl Doors ===
 
 impl Doors {
-    pub(super) fn bind(config: &Config, registry: &Registry) -> Result<Self> {
+    pub(super) fn bind(config: &Config, registry: &Registry, sockets: &mut Sockets) -> Result<Self> {
         let limits = Arc::new(config.limits.clone());
         let room = Room::new(&limits, RoomMetrics::new(registry)?);
-        let plain = bind(config.listen.address).context("listen.address")?;
+        let plain = sockets.bind(config.listen.address).context("listen.address")?;
         let mut doors = vec![(plain, door(&limits, &room, None)?)];
         for (index, listener) in config.listeners.iter().enumerate() {
-            let bound =
-                bind(listener.address).and_then(|socket| Ok((socket, door(&limits, &room, Some(listener))?)));
+            let bound = sockets.bind(listener.address);
+            let bound = bound.and_then(|socket| Ok((socket, door(&limits, &room, Some(listener))?)));
             doors.push(bound.with_context(|| format!("listener[{index}]"))?);
         }
         Ok(Self(doors))

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, Permissions},
     io,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     os::{
         fd::IntoRawFd as _,
         unix::{
@@ -24,6 +24,7 @@ use pingora::{
 };
 use tokio::sync::watch;
 
+use super::Sockets;
 use crate::config::{Admin, Config};
 
 /// A listener's service, and what ends it.
@@ -50,8 +51,8 @@ const OWNER_ONLY: u32 = 0o600;
 // === impl AdminSockets ===
 
 impl AdminSockets {
-    pub(super) fn bind(config: &Admin) -> Result<Self> {
-        let listener = bind(config.address).context("admin.address")?;
+    pub(super) fn bind(config: &Admin, sockets: &mut Sockets) -> Result<Self> {
+        let listener = sockets.bind(config.address).context("admin.address")?;
         let socket = config.socket.as_deref().map(bind_socket).transpose().context("admin.socket")?;
         Ok(Self { listener, socket })
     }
@@ -64,13 +65,6 @@ pub(super) fn server_conf(config: &Config) -> ServerConf {
         upstream_keepalive_pool_size: config.upstream.keepalive_connections,
         ..ServerConf::default()
     }
-}
-
-/// A socket of the address.
-pub(super) fn bind(address: SocketAddr) -> Result<TcpListener> {
-    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 /// A socket of the path. It is made in a folder that nobody else may enter and then moved, so that it is at no moment

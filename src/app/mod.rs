@@ -8,6 +8,7 @@ mod doors;
 mod listening;
 mod reloads;
 mod running;
+mod sockets;
 
 use std::{net::SocketAddr, sync::mpsc, thread::JoinHandle, time::Duration};
 
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 use crate::{clock::Clock, config::Config, handler::Modes};
 pub use reloads::Reloads;
 use running::{Started, run};
+pub use sockets::{Inheritance, Sockets};
 
 /// Threads for calls that block: files, the database, hashing and packing of documents.
 const BLOCKING_THREADS: usize = 64;
@@ -31,6 +33,8 @@ pub struct Gate {
     registry: Registry,
     modes: Modes,
     reloads: Reloads,
+    /// Copies of those that its listeners have, which close with these.
+    sockets: Sockets,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -45,21 +49,27 @@ impl Gate {
 
     /// Starts a gate that reads the time of day off `clock`.
     pub fn start_at(config: Config, clock: Clock) -> Result<Self> {
+        Self::start_on(config, clock, Sockets::default())
+    }
+
+    /// Starts a gate that takes the sockets of its addresses from those that are there.
+    pub fn start_on(config: Config, clock: Clock, sockets: Sockets) -> Result<Self> {
         let runtime = runtime(config.listen.threads)?;
         let (report, reported) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("feedgate".to_owned()).spawn(move || {
-            runtime.block_on(run(config, clock, report, stopped));
+            runtime.block_on(run(config, clock, sockets, report, stopped));
             runtime.shutdown_timeout(TASKS_END);
         })?;
         let started = reported.recv().context("the gate's thread ended while it started")??;
-        let Started { addresses, admin_address, registry, modes, reloads } = started;
+        let Started { addresses, admin_address, registry, modes, reloads, sockets } = started;
         Ok(Self {
             addresses,
             admin_address,
             registry,
             modes,
             reloads,
+            sockets,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -100,7 +110,15 @@ impl Gate {
         self.end();
     }
 
+    /// Stops as [`Gate::stop`] does, and leaves the sockets open: who connects waits for the next gate.
+    pub fn hand_over(mut self) -> Sockets {
+        let sockets = std::mem::take(&mut self.sockets);
+        self.end();
+        sockets
+    }
+
     fn end(&mut self) {
+        self.sockets = Sockets::default();
         if let Some(stop) = self.stop.take() {
             // An error says that the thread has ended already.
             let _ = stop.send(());

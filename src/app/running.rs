@@ -11,7 +11,7 @@ use prometheus::Registry;
 use tokio::{sync::oneshot, task::JoinSet, time::interval};
 
 use super::{
-    Reloads,
+    Reloads, Sockets,
     assembly::{Shared, handler, mounts, open_store},
     doors::Doors,
     listening::{AdminSockets, Listening, serve, serve_socket},
@@ -36,18 +36,17 @@ const MAINTENANCE: Duration = Duration::from_secs(2);
 const PRUNING: Duration = Duration::from_secs(3600);
 
 /// What the gate's thread reports once it takes requests.
-#[derive(Clone)]
 pub(super) struct Started {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) admin_address: SocketAddr,
     pub(super) registry: Registry,
     pub(super) modes: Modes,
     pub(super) reloads: Reloads,
+    pub(super) sockets: Sockets,
 }
 
 /// The parts that outlive a request.
 struct Running {
-    started: Started,
     store: DiskStore,
     database: Database,
     handler: Handler,
@@ -67,10 +66,11 @@ struct Running {
 // === impl Running ===
 
 impl Running {
-    async fn start(config: Config, clock: Clock) -> Result<Self> {
+    async fn start(config: Config, clock: Clock, mut sockets: Sockets) -> Result<(Self, Started)> {
         let registry = Registry::new();
-        let doors = Doors::bind(&config, &registry)?;
-        let admin_sockets = AdminSockets::bind(&config.admin)?;
+        let doors = Doors::bind(&config, &registry, &mut sockets)?;
+        let admin_sockets = AdminSockets::bind(&config.admin, &mut sockets)?;
+        sockets.close_rest();
         let (database, store) = open_store(&config, &clock).await?;
         let throttle = Arc::new(Throttle::new(&Limits::from(&config.throttle)));
         let key = CallerKey::load_or_create(&config.store.path).context("the key of the caller hash")?;
@@ -107,13 +107,11 @@ impl Running {
         };
         let gate = doors.open(edge, &config)?;
         let admin = serve_admin(&admin, config.admin.token, admin_sockets)?;
-        let drain_timeout = config.listen.drain_timeout;
         let modes = handler.parts().modes.clone();
         let reloads = Reloads::new(&registry, clock.now())?;
-        let started = Started { addresses, admin_address, registry, modes, reloads };
+        let started = Started { addresses, admin_address, registry, modes, reloads, sockets };
         let polls = background(&handler, &store, &config.store);
-        Ok(Self {
-            started,
+        let running = Self {
             store,
             database,
             handler,
@@ -123,9 +121,10 @@ impl Running {
             gate,
             admin,
             jobs,
-            drain_timeout,
+            drain_timeout: config.listen.drain_timeout,
             clock,
-        })
+        };
+        Ok((running, started))
     }
 
     async fn maintain(&self) {
@@ -238,11 +237,12 @@ fn serve_admin(admin: &Admin, token: Option<Credential>, sockets: AdminSockets) 
 pub(super) async fn run(
     config: Config,
     clock: Clock,
+    sockets: Sockets,
     report: mpsc::Sender<Result<Started>>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let running = match Running::start(config, clock).await {
-        Ok(running) => running,
+    let (running, started) = match Running::start(config, clock, sockets).await {
+        Ok(started) => started,
         Err(error) => {
             // The receiver waits for exactly this.
             let _ = report.send(Err(error));
@@ -250,9 +250,9 @@ pub(super) async fn run(
         }
     };
     running.readiness.set(true);
-    let Started { addresses, admin_address, .. } = &running.started;
+    let Started { addresses, admin_address, .. } = &started;
     tracing::info!(address = %addresses[0], listeners = ?&addresses[1..], %admin_address, "listening");
-    let _ = report.send(Ok(running.started.clone()));
+    let _ = report.send(Ok(started));
     tokio::select! {
         _ = stopped => {}
         () = running.maintain() => {}

@@ -19,6 +19,7 @@ pub mod output;
 mod reload;
 mod serve;
 mod token;
+mod upgrade;
 mod verify;
 mod warm;
 

@@ -1,4 +1,5 @@
-//! `feedgate serve`: the gate in the foreground. SIGTERM and SIGINT drain it, SIGHUP has the configuration read again.
+//! `feedgate serve`: the gate in the foreground. SIGTERM and SIGINT drain it, SIGHUP has the configuration read again,
+//! SIGUSR2 puts another program in its place.
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
@@ -8,10 +9,12 @@ use tracing_subscriber::EnvFilter;
 use super::{
     Context,
     reload::{Reload, SetLevel},
+    upgrade,
 };
 use crate::{
-    app::Gate,
-    config::{Log, LogFormat, LogLevel},
+    app::{Gate, Inheritance},
+    clock::Clock,
+    config::{Config, Log, LogFormat, LogLevel},
 };
 
 /// Pingora logs every broken or missing connection as an error; each such request has its own line here.
@@ -26,17 +29,44 @@ pub(super) struct Serve {}
 impl Serve {
     #[expect(clippy::unused_self, reason = "every command is run in the same way")]
     pub(super) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let loaded = context.load()?;
-        let set_level = start_log(&loaded.config.log)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Before anybody can know that the gate is there.
         let signals = runtime.block_on(async { Signals::new() })?;
-        let gate = Gate::start(loaded.config.clone())?;
+        let loaded = context.load()?;
+        let set_level = start_log(&loaded.config.log)?;
+        let gate = start(loaded.config.clone())?;
         let mut reload = Reload::new(&loaded, &gate, set_level);
-        runtime.block_on(signals.obey(|| reload.reload(context)));
-        gate.stop();
-        Ok(ExitCode::SUCCESS)
+        match runtime
+            .block_on(signals.obey(|| reload.reload(context), async || upgrade::check(context).await))
+        {
+            Next::Stop => {
+                gate.stop();
+                Ok(ExitCode::SUCCESS)
+            }
+            Next::Upgrade => match upgrade::replace(gate.hand_over())? {},
+        }
     }
+}
+
+/// Starts the gate on what was handed to this process; if that fails, the program that handed it over runs again.
+fn start(config: Config) -> anyhow::Result<Gate> {
+    let Inheritance { sockets, former } = Inheritance::take()?;
+    let way_back = Inheritance { sockets: sockets.try_clone()?, former };
+    Gate::start_on(config, Clock::system(), sockets).map_err(|error| {
+        if way_back.former.is_some() {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "no start; going back to the program before this one"
+            );
+        }
+        upgrade::go_back(way_back).unwrap_or(error)
+    })
+}
+
+/// What comes after a gate.
+enum Next {
+    Stop,
+    Upgrade,
 }
 
 /// What the system tells the gate.
@@ -44,6 +74,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user: Signal,
 }
 
 // === impl Signals ===
@@ -55,17 +86,33 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined2())?,
         })
     }
 
-    /// Calls `reload` for each SIGHUP, until the gate is to stop.
-    async fn obey(mut self, mut reload: impl FnMut()) {
+    /// Calls `reload` for each SIGHUP, until the gate is to stop or another program, by `check`, can take its place.
+    async fn obey(mut self, mut reload: impl FnMut(), check: impl AsyncFn() -> anyhow::Result<()>) -> Next {
         loop {
-            tokio::select! {
-                _ = self.hang_up.recv() => reload(),
-                _ = self.terminate.recv() => return tracing::info!("SIGTERM: draining"),
-                _ = self.interrupt.recv() => return tracing::info!("SIGINT: draining"),
-            }
+            let signal = tokio::select! {
+                _ = self.hang_up.recv() => {
+                    reload();
+                    continue;
+                }
+                _ = self.user.recv() => match check().await {
+                    Ok(()) => {
+                        tracing::info!("SIGUSR2: draining for another program");
+                        return Next::Upgrade;
+                    }
+                    Err(error) => {
+                        tracing::error!(error = format!("{error:#}"), "SIGUSR2: no upgrade; this program goes on");
+                        continue;
+                    }
+                },
+                _ = self.terminate.recv() => "SIGTERM",
+                _ = self.interrupt.recv() => "SIGINT",
+            };
+            tracing::info!("{signal}: draining");
+            return Next::Stop;
         }
     }
 }

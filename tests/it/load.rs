@@ -44,9 +44,9 @@ pub struct Load {
 pub struct Seen {
     /// Whole answers with the right body.
     pub served: usize,
-    /// Requests that were sent once more because a kept connection was closed before a byte of an answer.
+    /// Requests that were answered when they were sent once more, their connection having been closed before a byte.
     pub repeated: usize,
-    /// Requests on a new connection of which nothing came.
+    /// Requests of which nothing came then either.
     pub turned_away: Vec<String>,
     /// Answers that began and were wrong, or not whole.
     pub broken: Vec<String>,
@@ -124,11 +124,10 @@ async fn client(
             break;
         }
         let (wanted, begun) = (&wanted[number % wanted.len()], Instant::now());
-        let was_kept = kept.is_some();
         let mut end = ask(&mut kept, &wanted.url).await;
-        if was_kept && matches!(end, End::Nothing(_)) {
-            seen.repeated += 1;
+        if matches!(end, End::Nothing(_)) {
             end = ask(&mut kept, &wanted.url).await;
+            seen.repeated += usize::from(!matches!(end, End::Nothing(_)));
         }
         seen.longest = seen.longest.max(begun.elapsed());
         match end {

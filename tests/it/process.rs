@@ -16,6 +16,9 @@ use tokio::{
 
 use crate::support::{DEADLINE, config};
 
+/// The program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_feedgate");
+
 /// A running `feedgate serve`.
 pub struct Process {
     child: Child,
@@ -35,10 +38,20 @@ impl Process {
 
     /// The same, with more lines of configuration.
     pub async fn start_with(simulator: &Simulator, folder: &Path, extra: &str) -> Self {
+        Self::start_by(std::process::Command::new(PROGRAM), simulator, folder, extra).await
+    }
+
+    /// The same, by a command that runs a gate with the arguments that are added.
+    pub async fn start_by(
+        command: std::process::Command,
+        simulator: &Simulator,
+        folder: &Path,
+        extra: &str,
+    ) -> Self {
         let file = folder.join("feedgate.toml");
         let extra = format!("log.format = \"json\"\n{extra}");
         std::fs::write(&file, config(simulator, &folder.join("store"), &extra)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_feedgate"));
+        let mut command = Command::from(command);
         command.arg("serve").arg("--config").arg(&file).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -58,8 +71,13 @@ impl Process {
 
     /// The first line of its log with this message, once it is there.
     pub async fn logged(&self, message: &str) -> Value {
+        self.logged_again(message, 0).await
+    }
+
+    /// The line with this message that comes after so many.
+    pub async fn logged_again(&self, message: &str, before: usize) -> Value {
         let mut log = self.log.clone();
-        let find = |log: &[Value]| log.iter().find(|line| line["message"] == message).cloned();
+        let find = |log: &[Value]| log.iter().filter(|line| line["message"] == message).nth(before).cloned();
         let found = timeout(DEADLINE, log.wait_for(|log| find(log).is_some())).await;
         match found.map(|log| log.map(|log| find(&log).unwrap())) {
             Ok(Ok(line)) => line,
@@ -90,6 +108,11 @@ impl Process {
         format!("http://{}/{path}", self.address)
     }
 
+    /// The file that it runs, with a word behind it if that file is gone.
+    pub fn program(&self) -> PathBuf {
+        std::fs::read_link(format!("/proc/{}/exe", self.child.id().unwrap())).unwrap()
+    }
+
     /// A line of `/proc/PID/status`, such as `VmRSS` or `VmHWM`, in bytes.
     pub fn memory(&self, line: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
@@ -116,7 +139,7 @@ async fn a_configuration_that_does_not_hold_ends_with_2_and_every_mistake() {
     std::fs::write(&file, "[listen]\naddress = \"here\"\n[store]\ncapacity = \"much\"\ncolour = \"blue\"\n")
         .unwrap();
     for command in ["check", "serve"] {
-        let mut run = Command::new(env!("CARGO_BIN_EXE_feedgate"));
+        let mut run = Command::new(PROGRAM);
         let output = run.arg(command).arg("--config").arg(&file).output().await.unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{said}");
