@@ -61,6 +61,8 @@ pub enum Outcome {
     Success,
     /// It did not.
     Failure,
+    /// It did not, and no other attempt is needed to know.
+    Death,
     /// Given up before it was known.
     Abandoned,
 }
@@ -193,7 +195,8 @@ impl Breaker {
         match outcome {
             Outcome::Abandoned => None,
             Outcome::Success => self.succeed(),
-            Outcome::Failure => self.fail(jitter, now),
+            Outcome::Failure => self.fail(1, jitter, now),
+            Outcome::Death => self.fail(self.limits.failures.max(1), jitter, now),
         }
     }
 
@@ -243,8 +246,8 @@ impl Breaker {
         })
     }
 
-    fn fail(&mut self, jitter: f64, now: Instant) -> Option<Transition> {
-        self.failures = self.failures.saturating_add(1);
+    fn fail(&mut self, failures: u32, jitter: f64, now: Instant) -> Option<Transition> {
+        self.failures = self.failures.saturating_add(failures);
         let opens = self.state == BreakerState::HalfOpen || self.failures >= self.limits.failures;
         opens.then(|| {
             let open = self.limits.open * (1 << self.openings.min(MOST_DOUBLINGS));

@@ -13,29 +13,31 @@
 //! reset and a 5xx count once for each thing asked: one document that the service cannot make says nothing of the
 //! others. A body that breaks after its head counts for nothing: the host answered, and repeats see to it.
 //!
+//! A host that has said nothing at all for a first-byte timeout is dead for all who wait for it
+//! ([`Silence`](super::silence)), and whoever looks whether it is back waits no longer than the others: the look goes
+//! on without its client.
+//!
 //! While a host is dead only for a moment, requests wait for its return instead of failing: a restart of its front
 //! end costs a pause and no build.
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
-use http::{StatusCode, header};
 use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
-    Phase, Service, Target, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse,
-    answer::{MAX_REFUSAL, is_overload},
-    body,
+    Service, Target, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse,
+    judged::{Judged, fingerprint, is_silence, judged, judged_error},
+    silence::Silence,
     sites::Sites,
 };
 use crate::{
@@ -48,8 +50,8 @@ use crate::{
 
 /// Hosts that are remembered before those without trouble are forgotten: blob hosts come in dozens.
 const MOST_HOSTS: usize = 256;
-/// Longest wait for the text of a 500. It comes with the head.
-const TEXT_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a client waits for a look whether a host is back: one that is back answers sooner.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Which hosts are dead. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -65,7 +67,7 @@ pub struct Breaking<U> {
 
 /// An upstream that is not asked for what is on a dead host.
 pub struct Barred<U> {
-    inner: U,
+    inner: Arc<U>,
     breaks: Breaks,
 }
 
@@ -91,6 +93,7 @@ struct Host {
 struct Shared {
     sites: Sites,
     hold: Duration,
+    silence: Silence<Host>,
     state: Mutex<State>,
     /// Told after every change of a breaker.
     changed: Notify,
@@ -124,17 +127,6 @@ enum Way {
     Dead,
 }
 
-/// What an exchange says of its host.
-#[derive(Debug, PartialEq, Eq)]
-enum Judged {
-    Alive,
-    /// No connection.
-    Gone(String),
-    /// No answer, or a failure.
-    Failed(String),
-    Nothing,
-}
-
 /// An attempt that counts as abandoned unless something else is said of it.
 struct UnderWay<'a> {
     breaks: &'a Breaks,
@@ -160,6 +152,7 @@ impl Breaks {
         let shared = Shared {
             sites: Sites::new(settings),
             hold: outage.hold,
+            silence: Silence::new(settings.first_byte_timeout, outage.failures),
             state: Mutex::new(state),
             changed: Notify::new(),
             metrics: Metrics::new(registry)?,
@@ -216,6 +209,12 @@ impl Breaks {
             || matches!(judged_error(error), Judged::Gone(_) | Judged::Failed(_));
         let end = self.shared.state.lock().hold_end(host, self.shared.hold);
         counted && end.is_some_and(|end| now < end)
+    }
+
+    /// Whether the next request is a look whether `host` is back.
+    fn is_doubtful(&self, host: &Host) -> bool {
+        let state = self.shared.state.lock();
+        state.breakers.peek(host).is_some_and(|breaker| breaker.state() != BreakerState::Closed)
     }
 
     fn admit(&self, host: &Host, now: Instant) -> Result<Attempt, UpstreamError> {
@@ -280,9 +279,27 @@ impl<U: Upstream> Upstream for Breaking<U> {
         let Some(host) = self.breaks.host(&request.target) else { return self.inner.fetch(request).await };
         let attempt = self.breaks.admit(&host, Instant::now())?;
         let under_way = UnderWay { breaks: &self.breaks, host: &host, attempt: Some(attempt) };
-        let mut outcome = self.inner.fetch(request).await;
+        let asked = fingerprint(&request.target);
+        let mut waiting = self.breaks.shared.silence.begin(&host, asked, Instant::now());
+        let answered = tokio::select! {
+            outcome = self.inner.fetch(request) => Some(outcome),
+            () = waiting.hopeless() => None,
+        };
+        let now = Instant::now();
+        let silent = match &answered {
+            None => true,
+            Some(Err(error)) if is_silence(error) => waiting.gave_up(now),
+            Some(_) => {
+                waiting.heard(now);
+                false
+            }
+        };
+        let Some(mut outcome) = answered.filter(|_| !silent) else {
+            under_way.over(&Judged::Silent(format!("{} says nothing at all", host.authority)), asked);
+            return Err(UpstreamError::Dead { host: host.authority });
+        };
         let judged = judged(&mut outcome).await;
-        under_way.over(&judged, fingerprint(&request.target));
+        under_way.over(&judged, asked);
         outcome
     }
 }
@@ -292,12 +309,24 @@ impl<U: Upstream> Upstream for Breaking<U> {
 impl<U> Barred<U> {
     /// Asks `inner` only for what is on hosts that `breaks` takes for alive.
     pub fn new(inner: U, breaks: Breaks) -> Self {
-        Self { inner, breaks }
+        Self { inner: Arc::new(inner), breaks }
+    }
+}
+
+impl<U: Upstream + 'static> Barred<U> {
+    /// Looks whether `host` is back. The look goes on when its client is told that the host is dead.
+    async fn probe(&self, request: &UpstreamRequest, host: &Host) -> Result<UpstreamResponse, UpstreamError> {
+        let (inner, request) = (Arc::clone(&self.inner), request.clone());
+        let look = tokio::spawn(async move { inner.fetch(&request).await });
+        match timeout(LOOK, look).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(UpstreamError::Dead { host: host.authority.clone() }),
+        }
     }
 }
 
 #[async_trait]
-impl<U: Upstream> Upstream for Barred<U> {
+impl<U: Upstream + 'static> Upstream for Barred<U> {
     async fn fetch(&self, request: &UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
         let Some(host) = self.breaks.host(&request.target) else { return self.inner.fetch(request).await };
         // Who has a deadline has something else to serve.
@@ -312,7 +341,12 @@ impl<U: Upstream> Upstream for Barred<U> {
                 }
                 Way::Wait(_) | Way::Dead => return Err(UpstreamError::Dead { host: host.authority }),
             }
-            match self.inner.fetch(request).await {
+            let outcome = if holds && self.breaks.is_doubtful(&host) {
+                self.probe(request, &host).await
+            } else {
+                self.inner.fetch(request).await
+            };
+            match outcome {
                 Err(error) if holds && self.breaks.is_held(&host, &error, Instant::now()) => {}
                 outcome => return outcome,
             }
@@ -359,6 +393,7 @@ impl State {
             }
             Judged::Nothing => (Outcome::Abandoned, ""),
             Judged::Gone(reason) => (Outcome::Failure, reason),
+            Judged::Silent(reason) => (Outcome::Death, reason),
             Judged::Failed(reason) => {
                 let state = self.breakers.peek(host).map_or(BreakerState::Closed, Breaker::state);
                 let new = self.trouble.entry(host.clone()).or_default().targets.insert(asked);
@@ -427,50 +462,6 @@ fn severity(state: BreakerState) -> i64 {
         BreakerState::HalfOpen => 1,
         BreakerState::Open { .. } => 2,
     }
-}
-
-async fn judged(outcome: &mut Result<UpstreamResponse, UpstreamError>) -> Judged {
-    match outcome {
-        Err(error) => judged_error(error),
-        Ok(response) => {
-            let failed = is_failure(response).await;
-            if failed { Judged::Failed(format!("status {}", response.status)) } else { Judged::Alive }
-        }
-    }
-}
-
-fn judged_error(error: &UpstreamError) -> Judged {
-    match error {
-        UpstreamError::Connect { .. } | UpstreamError::Timeout { phase: Phase::Connect, .. } => {
-            Judged::Gone(error.to_string())
-        }
-        UpstreamError::Broken { .. } | UpstreamError::Timeout { phase: Phase::FirstByte, .. } => {
-            Judged::Failed(error.to_string())
-        }
-        _ => Judged::Nothing,
-    }
-}
-
-/// 5xx without a word on load. 501 and 505 are answers.
-async fn is_failure(response: &mut UpstreamResponse) -> bool {
-    match response.status {
-        StatusCode::INTERNAL_SERVER_ERROR => {
-            let text = body::peek(response, MAX_REFUSAL, TEXT_PATIENCE).await;
-            !is_overload(response.status, response.reason.as_deref(), &text)
-        }
-        StatusCode::SERVICE_UNAVAILABLE => !response.headers.contains_key(header::RETRY_AFTER),
-        status => matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT),
-    }
-}
-
-/// What is asked for, so that the same thing counts once.
-fn fingerprint(target: &Target) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    match target {
-        Target::Service { org, path, .. } => (org.folded(), path).hash(&mut hasher),
-        Target::Blob(url) => url.reveal().path().hash(&mut hasher),
-    }
-    hasher.finish()
 }
 
 #[cfg(test)]
