@@ -7,6 +7,8 @@ mod forward;
 mod hostile;
 #[path = "edge/listeners.rs"]
 mod listeners;
+#[path = "edge/outgoing.rs"]
+mod outgoing;
 mod support;
 
 use std::{

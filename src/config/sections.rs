@@ -299,6 +299,7 @@ impl Upstream {
             // In tables of their own.
             servers: Vec::new(),
             blob_hosts: keys.list("blob_hosts", default.blob_hosts),
+            private_networks: keys.list("private_networks", default.private_networks),
             ca_file: keys.optional("ca_file", default.ca_file.map(FilePath)).map(|path| path.0),
             connect_timeout: keys.span("connect_timeout", default.connect_timeout, Duration::from_millis(1)),
             first_byte_timeout: keys.span(

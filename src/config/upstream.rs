@@ -5,6 +5,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
+use ipnet::IpNet;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::server::Server;
@@ -28,6 +29,8 @@ pub struct Upstream {
     pub servers: Vec<Server>,
     /// Hosts that a download may be redirected to. Default: the service's two blob domains (facts §3.5).
     pub blob_hosts: Vec<HostPattern>,
+    /// Networks with special addresses (private, loopback, link-local, …) that names may resolve to. Default: none.
+    pub private_networks: Vec<IpNet>,
     /// PEM file with the authorities to trust instead of the system's; for a test service or a proxy that
     /// terminates TLS.
     pub ca_file: Option<PathBuf>,
@@ -157,6 +160,7 @@ impl Default for Upstream {
                 HostPattern::over_tls("*vsblobprod*.vsblob.vsassets.io"),
                 HostPattern::over_tls("*vsblobprod*.blob.core.windows.net"),
             ],
+            private_networks: Vec::new(),
             ca_file: None,
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(90),

@@ -24,6 +24,10 @@ use crate::config::upstream::{Origin, Scheme, Upstream};
 const POOL_IDLE: Duration = Duration::from_secs(60);
 /// Most informational heads before the final one (RFC 9110 §15.2 allows any number).
 const MAX_INFORMATIONAL: usize = 8;
+/// Most fields of a head, and most bytes of their names and values. The service sends some 30, of 3 KiB in all. Pingora
+/// has bounds of its own for what is read at all: 256, and 1 MiB.
+const MAX_FIELDS: usize = 128;
+const MAX_FIELD_BYTES: usize = 64 << 10;
 
 /// Why connections cannot be made at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,10 +85,21 @@ pub(super) enum Framing {
 /// Why an exchange failed. The text never holds bytes of the response: they may be a signed URL.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// Whether the connection ended (as against an answer that is not HTTP).
-    pub(super) closed: bool,
+    /// What kind of failure it is.
+    pub(super) kind: FailureKind,
     /// What happened.
     pub(super) reason: String,
+}
+
+/// Kinds of [`Failure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FailureKind {
+    /// The connection ended.
+    Closed,
+    /// What came is not HTTP.
+    Protocol,
+    /// The head is larger than is taken.
+    Head,
 }
 
 // === impl Connector ===
@@ -158,6 +173,7 @@ impl Connection {
     fn head(&mut self) -> Result<Head, Failure> {
         let done = self.session.is_body_done();
         let head = self.session.resp_header().ok_or_else(|| Failure::protocol("no head"))?;
+        check_size(&head.headers)?;
         let reason = head.get_reason_phrase().filter(|reason| !reason.is_empty());
         let framing = if done { Framing::Empty } else { framing(&head.headers) };
         Ok(Head {
@@ -175,21 +191,27 @@ impl Connection {
 
 impl Failure {
     fn new(error: &Error) -> Self {
-        let closed = matches!(
-            error.root_etype(),
-            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
-        );
+        let kind = match error.root_etype() {
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => FailureKind::Closed,
+            ErrorType::InvalidHTTPHeader if is_over_size(error) => {
+                return Self {
+                    kind: FailureKind::Head,
+                    reason: "more fields or bytes than are read".to_owned(),
+                };
+            }
+            _ => FailureKind::Protocol,
+        };
         // Pingora's own contexts quote the response, so only the kind and a foreign cause are told.
         let cause = error.root_cause();
         let reason = match cause.downcast_ref::<Error>() {
             Some(error) => error.reason_str().to_owned(),
             None => format!("{}: {cause}", error.reason_str()),
         };
-        Self { closed, reason }
+        Self { kind, reason }
     }
 
     fn protocol(reason: &str) -> Self {
-        Self { closed: false, reason: reason.to_owned() }
+        Self { kind: FailureKind::Protocol, reason: reason.to_owned() }
     }
 }
 
@@ -206,6 +228,24 @@ fn wire(outgoing: &Outgoing) -> Result<RequestHeader, Box<Error>> {
         request.append_header(name.clone(), value.clone())?;
     }
     Ok(request)
+}
+
+/// Whether Pingora stopped reading a head for its size, which it tells by texts alone.
+fn is_over_size(error: &Error) -> bool {
+    let context = error.context.as_ref().map_or("", |context| context.as_str());
+    context.starts_with("Response header larger than") || error.root_cause().to_string() == "too many headers"
+}
+
+fn check_size(headers: &HeaderMap) -> Result<(), Failure> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let reason = if headers.len() > MAX_FIELDS {
+        format!("{} fields; at most {MAX_FIELDS} are taken", headers.len())
+    } else if bytes > MAX_FIELD_BYTES {
+        format!("fields of {bytes} bytes; at most {MAX_FIELD_BYTES} are taken")
+    } else {
+        return Ok(());
+    };
+    Err(Failure { kind: FailureKind::Head, reason })
 }
 
 /// Pingora has already refused lengths that disagree, and dropped the length beside `Transfer-Encoding`.

@@ -5,6 +5,7 @@ use pingora::upstreams::peer::HttpPeer;
 use super::{
     Service, Target, UpstreamError,
     connector::peer,
+    reach::Reach,
     resolve::Resolver,
     sites::{Onward, Sites},
 };
@@ -22,14 +23,18 @@ pub struct Dialer {
 impl Dialer {
     /// The hosts of `settings`.
     pub fn new(settings: &Settings) -> Self {
-        Self { sites: Sites::new(settings), resolver: Resolver::default(), settings: settings.clone() }
+        Self {
+            sites: Sites::new(settings),
+            resolver: Resolver::new(Reach::new(&settings.private_networks)),
+            settings: settings.clone(),
+        }
     }
 
     /// Whom to connect to for `org` on `service`.
     pub async fn peer(&self, service: Service, org: &Name) -> Result<HttpPeer, UpstreamError> {
         let origin = self.sites.base(service, org)?.origin;
         let fail = |reason: String| UpstreamError::Connect { host: origin.authority(), reason };
-        let addresses = self.resolver.addresses(&origin).await.map_err(|error| fail(error.to_string()))?;
+        let addresses = self.resolver.addresses(&origin).await.map_err(fail)?;
         let address = addresses.first().ok_or_else(|| fail("the name has no address".to_owned()))?;
         let mut peer = peer(&origin, *address);
         peer.options.total_connection_timeout = Some(self.settings.connect_timeout);

@@ -15,8 +15,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub use super::connector::HttpError;
 use super::{
     BodyStream, Phase, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse,
-    connector::{Connection, Connector, Failure, Framing, Head},
+    connector::{Connection, Connector, Failure, FailureKind, Framing, Head},
     outgoing::Outgoing,
+    reach::Reach,
     resolve::Resolver,
     retrying::{Reason, Retries},
     sites::Sites,
@@ -75,7 +76,7 @@ impl Http {
     pub fn new(settings: &Settings) -> Result<Self, HttpError> {
         Ok(Self {
             connector: Arc::new(Connector::new(settings)?),
-            resolver: Resolver::default(),
+            resolver: Resolver::new(Reach::new(&settings.private_networks)),
             sites: Sites::new(settings),
             limits: Limits {
                 connect: settings.connect_timeout,
@@ -125,7 +126,7 @@ impl Http {
         let addresses = addresses.map_err(|_| out_of_time(outgoing.host(), Phase::Connect))??;
         if !fresh && let Some(connection) = self.connector.reuse(&outgoing.origin, &addresses).await {
             match self.ask(connection, outgoing).await? {
-                Err(failure) if failure.closed && outgoing.may_be_repeated() => {
+                Err(failure) if failure.kind == FailureKind::Closed && outgoing.may_be_repeated() => {
                     if let Some(retries) = &self.retries {
                         retries.count(class, Reason::KeptConnection);
                     }
@@ -139,10 +140,8 @@ impl Http {
     }
 
     async fn resolve(&self, outgoing: &Outgoing) -> Result<Arc<[SocketAddr]>, UpstreamError> {
-        self.resolver.addresses(&outgoing.origin).await.map_err(|error| UpstreamError::Connect {
-            host: outgoing.host(),
-            reason: format!("name lookup failed: {error}"),
-        })
+        let found = self.resolver.addresses(&outgoing.origin).await;
+        found.map_err(|reason| UpstreamError::Connect { host: outgoing.host(), reason })
     }
 
     /// Tries one address after the other. Each gets an even share of the time that is left, so that one
@@ -190,7 +189,7 @@ impl Http {
         let tellable = head.framing != Framing::Close || outgoing.origin.scheme == Scheme::Https;
         if !tellable && !self.takes_unframed {
             let reason = "body without length or chunks".to_owned();
-            return Err(broken(outgoing.host(), Failure { closed: false, reason }));
+            return Err(broken(outgoing.host(), Failure { kind: FailureKind::Protocol, reason }));
         }
         let mut body = HttpBody {
             connector: Arc::clone(&self.connector),
@@ -249,7 +248,9 @@ impl HttpBody {
 
     fn ended_by(&self, failure: Failure) -> UpstreamError {
         match self.framing {
-            Framing::Length(announced) if failure.closed && self.received < announced => {
+            Framing::Length(announced)
+                if failure.kind == FailureKind::Closed && self.received < announced =>
+            {
                 UpstreamError::Length { host: self.host.clone(), announced, received: self.received }
             }
             _ => broken(self.host.clone(), failure),
@@ -273,7 +274,11 @@ impl BodyStream for HttpBody {
 }
 
 fn broken(host: String, failure: Failure) -> UpstreamError {
-    UpstreamError::Broken { host, reason: failure.reason }
+    let Failure { kind, reason } = failure;
+    match kind {
+        FailureKind::Closed | FailureKind::Protocol => UpstreamError::Broken { host, reason },
+        FailureKind::Head => UpstreamError::Head { host, reason },
+    }
 }
 
 fn out_of_time(host: String, phase: Phase) -> UpstreamError {

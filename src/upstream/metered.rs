@@ -137,6 +137,7 @@ impl Outcome {
             UpstreamError::Dead { .. } => Self::Dead,
             UpstreamError::Request(_) | UpstreamError::Redirect(_) => Self::Refused,
             UpstreamError::Broken { .. }
+            | UpstreamError::Head { .. }
             | UpstreamError::Length { .. }
             | UpstreamError::TooLarge { .. }
             | UpstreamError::Encoding(_)

@@ -19,6 +19,7 @@ mod judged;
 pub mod metered;
 mod mirrored;
 mod outgoing;
+mod reach;
 mod resolve;
 pub mod resuming;
 pub mod retrying;
@@ -169,6 +170,14 @@ pub enum UpstreamError {
         /// Host and port.
         host: String,
         /// What happened.
+        reason: String,
+    },
+    /// The head of the answer is larger than the gate takes.
+    #[error("the head of the answer of {host} has {reason}")]
+    Head {
+        /// Host and port.
+        host: String,
+        /// How much it has, and how much may be.
         reason: String,
     },
     /// A wait ran out.

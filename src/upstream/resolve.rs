@@ -2,12 +2,14 @@
 //!
 //! The pool of connections is keyed by address, so a name that resolves in another order each time would
 //! hardly ever find its own connection again; that, not the cost of the lookup, is why answers are kept.
+//! What is kept has been checked: connections are made to these addresses and no others.
 
-use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::reach::Reach;
 use crate::config::upstream::Origin;
 
 /// How long an answer is used. The service moves hosts between addresses within minutes.
@@ -18,6 +20,7 @@ const MAX_NAMES: usize = 256;
 /// Resolves host names with the system's resolver.
 #[derive(Default)]
 pub(super) struct Resolver {
+    reach: Reach,
     known: Mutex<HashMap<(String, u16), Known>>,
 }
 
@@ -29,16 +32,35 @@ struct Known {
 // === impl Resolver ===
 
 impl Resolver {
-    /// The addresses of `origin`, in the system's order of preference (RFC 6724); never an empty list.
-    pub(super) async fn addresses(&self, origin: &Origin) -> io::Result<Arc<[SocketAddr]>> {
+    /// Takes answers that are in `reach`.
+    pub(super) fn new(reach: Reach) -> Self {
+        Self { reach, known: Mutex::default() }
+    }
+
+    /// The addresses of `origin` that may be connected to, in the system's order of preference (RFC 6724); never an
+    /// empty list. The error is fit for a log, and names what is wrong with the answer but not the host.
+    pub(super) async fn addresses(&self, origin: &Origin) -> Result<Arc<[SocketAddr]>, String> {
         let key = (origin.host.clone(), origin.port);
         if let Some(addresses) = self.recall(&key) {
             return Ok(addresses);
         }
-        let addresses: Arc<[_]> = tokio::net::lookup_host((key.0.as_str(), key.1)).await?.collect();
-        if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        let found = tokio::net::lookup_host((key.0.as_str(), key.1)).await;
+        let found = found.map_err(|error| format!("name lookup failed: {error}"))?;
+        let mut refused = "the name has no address".to_owned();
+        let mut addresses = Vec::new();
+        for address in found {
+            match self.reach.objection(&origin.host, address.ip()) {
+                None => addresses.push(address),
+                Some(kind) => {
+                    let ip = address.ip();
+                    refused = format!("its address {ip} is {kind}, and not in `upstream.private_networks`");
+                }
+            }
         }
+        if addresses.is_empty() {
+            return Err(refused);
+        }
+        let addresses: Arc<[_]> = addresses.into();
         self.remember(key, Arc::clone(&addresses));
         Ok(addresses)
     }

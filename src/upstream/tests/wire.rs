@@ -254,6 +254,43 @@ async fn an_address_that_refuses_is_passed_over_for_the_next() {
 }
 
 #[tokio::test]
+async fn an_address_out_of_reach_is_refused_by_host_address_and_rule() {
+    let server = Server::start(vec![vec![ok("one")]]).await;
+    // A spelling that only the resolver takes for an address.
+    let url = format!("{}/{{org}}", server.url().replace("localhost", "127.1"));
+    let named = Settings { pkgs: url.parse().unwrap(), ..settings(&server) };
+    let error = text(&Http::new(&named).unwrap(), "/x").await.unwrap_err().to_string();
+    for part in ["127.1:", "127.0.0.1 is loopback", "`upstream.private_networks`"] {
+        assert!(error.contains(part), "{part} not in: {error}");
+    }
+    assert_eq!(server.connections(), 0);
+    let listed = Settings { private_networks: vec!["127.0.0.0/8".parse().unwrap()], ..named };
+    assert_eq!(text(&Http::new(&listed).unwrap(), "/x").await.unwrap(), "one");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_an_error_that_says_so() {
+    let head = |fields: &str| answer(&format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n"));
+    let fields = |count: usize| "X: 1\r\n".repeat(count);
+    let long = |bytes: usize| format!("X: {}\r\n", "x".repeat(bytes));
+    for taken in [fields(127), long(65_000)] {
+        let server = Server::start(vec![vec![head(&taken)]]).await;
+        assert_eq!(text(&http(&server), "/x").await.unwrap(), "");
+    }
+    let endless = answer(&format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(3 << 20)));
+    let rows = [
+        (head(&fields(128)), "129 fields"),
+        (head(&fields(300)), "more fields or bytes"),
+        (head(&long(66_000)), "at most 65536"),
+        (endless, "more fields or bytes"),
+    ];
+    for (act, expected) in rows {
+        let error = fails(vec![act]).await;
+        assert!(matches!(&error, UpstreamError::Head { reason, .. } if reason.contains(expected)), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_name_that_does_not_resolve_is_a_connect_error() {
     let server = Server::start(vec![]).await;
     let nowhere = "http://no-such-host.invalid/{org}".parse().unwrap();
