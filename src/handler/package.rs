@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::join};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
 
@@ -246,13 +246,12 @@ impl Handler {
         location: Location,
         waiters: &Interest,
     ) -> Located {
-        let dist = self.dist(request, route);
         match location {
             Location::Refused(refused) => Located::Failed(HandlerError::from(refused)),
             Location::Direct(response) if is_document(&response) => Located::Failed(HandlerError::Integrity(
                 "the service sent a document where a package was due".to_owned(),
             )),
-            Location::Direct(response) => self.fill(response, None, dist.await).await,
+            Location::Direct(response) => self.fill(response, None, self.dist(request, route).await).await,
             Location::Redirect(location) => {
                 let id = location.storage_id;
                 if let Some(id) = &id
@@ -262,13 +261,14 @@ impl Handler {
                 }
                 let flight = id.map_or_else(|| key.to_owned(), |id| id.to_string());
                 self.downloads.drop_dead(&flight, is_dead);
-                let (handler, dist) = (self.clone(), dist.await);
-                let asked = |interest| self.asked(request, route, interest);
+                let (handler, wanted) = (self.clone(), (request.clone(), route.clone()));
                 let work = |interest| {
-                    let again = asked(interest);
+                    let again = self.asked(request, route, interest);
                     async move {
-                        let response = handler.settle(handler.parts.service.package(location, again).await);
-                        let located = match response {
+                        // The packument is read while the blob host is asked.
+                        let response = handler.parts.service.package(location, again);
+                        let (response, dist) = join(response, handler.dist(&wanted.0, &wanted.1)).await;
+                        let located = match handler.settle(response) {
                             Ok(response) => handler.fill(response, id, dist).await,
                             Err(error) => Located::Failed(error),
                         };
