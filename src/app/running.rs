@@ -24,7 +24,7 @@ use crate::{
     config::{Config, Credential, StoreSettings},
     disk::Database,
     handler::{Archives, Errands, Handler, Modes},
-    proxy::{Edge, EdgeMetrics, Forwarder, Intake, Outflow},
+    proxy::{AccessLog, Edge, EdgeMetrics, Forwarder, Intake, Outflow},
     route::{Collections, MountPaths},
     throttle::{Limits, Throttle},
     upstream::Dialer,
@@ -68,9 +68,7 @@ struct Running {
 impl Running {
     async fn start(config: Config, clock: Clock, mut sockets: Sockets) -> Result<(Self, Started)> {
         let registry = Registry::new();
-        let doors = Doors::bind(&config, &registry, &mut sockets)?;
-        let admin_sockets = AdminSockets::bind(&config.admin, &mut sockets)?;
-        sockets.close_rest();
+        let (doors, admin_sockets) = bind(&config, &registry, &mut sockets)?;
         let (database, store) = open_store(&config, &clock).await?;
         let throttle = Arc::new(Throttle::new(&Limits::from(&config.throttle)));
         let key = CallerKey::load_or_create(&config.store.path).context("the key of the caller hash")?;
@@ -91,6 +89,7 @@ impl Running {
             forwarder: Forwarder { dialer: Dialer::new(&config.upstream), throttle, clock: clock.clone() },
             metrics: metrics.clone(),
             outflow: Outflow::default(),
+            access_log: AccessLog::new(config.log.hits_per_line),
         };
         let (addresses, admin_address) = (doors.addresses()?, admin_sockets.listener.local_addr()?);
         let jobs = Jobs::default();
@@ -185,6 +184,14 @@ impl Running {
         drop(self.database);
         tracing::info!("stopped");
     }
+}
+
+/// Every socket that the gate listens on.
+fn bind(config: &Config, registry: &Registry, sockets: &mut Sockets) -> Result<(Doors, AdminSockets)> {
+    let doors = Doors::bind(config, registry, sockets)?;
+    let admin = AdminSockets::bind(&config.admin, sockets)?;
+    sockets.close_rest();
+    Ok((doors, admin))
 }
 
 fn intake(config: &Config, clock: &Clock, key: &Arc<CallerKey>, mounts: MountPaths) -> Intake {

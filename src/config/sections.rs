@@ -78,6 +78,8 @@ pub struct Log {
     pub format: LogFormat,
     /// Least important level that is written.
     pub level: LogLevel,
+    /// One in so many answers from the store has a line in the access log; every other answer has one.
+    pub hits_per_line: usize,
 }
 
 text_enum! {
@@ -240,7 +242,7 @@ impl Metadata {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: LogLevel::Info }
+        Self { format: LogFormat::Text, level: LogLevel::Info, hits_per_line: 1 }
     }
 }
 
@@ -250,6 +252,7 @@ impl Log {
         let section = Self {
             format: keys.parsed("format", default.format),
             level: keys.parsed("level", default.level),
+            hits_per_line: keys.count("hits_per_line", default.hits_per_line, 1..=1_000_000),
         };
         keys.finish();
         section

@@ -1,8 +1,14 @@
-//! One structured line per request: enough to see why it took the way it took.
+//! One structured line per request: enough to see why it took the way it took. Of hits only some have one, if so set.
 
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use http::HeaderValue;
 use pingora::Error;
 
-use super::context::RequestContext;
+use super::{context::RequestContext, trace::Trace};
 use crate::{
     handler::HandlerError,
     route::{Mounted, Route, Target},
@@ -68,12 +74,40 @@ pub fn failure(error: &HandlerError, context: &RequestContext) {
     }
 }
 
-/// The line of a finished request.
-pub fn line(error: Option<&Error>, context: &RequestContext) {
-    // Its fields are not made for nobody.
-    if !tracing::enabled!(target: "access", tracing::Level::INFO) {
-        return;
+/// Which requests have a line.
+#[derive(Debug)]
+pub struct AccessLog {
+    /// One in so many hits has one.
+    hits_per_line: usize,
+    hits: AtomicUsize,
+}
+
+// === impl AccessLog ===
+
+impl AccessLog {
+    /// One in `hits_per_line` answers from the store has a line, and every other answer.
+    pub fn new(hits_per_line: usize) -> Self {
+        Self { hits_per_line: hits_per_line.max(1), hits: AtomicUsize::new(0) }
     }
+
+    /// The line of a finished request, if it is to have one.
+    pub fn line(&self, error: Option<&Error>, context: &RequestContext) {
+        // Its fields are not made for nobody.
+        if !tracing::enabled!(target: "access", tracing::Level::INFO) {
+            return;
+        }
+        let ordinary = error.is_none() && context.error.is_none() && context.cache.is_hit();
+        if !ordinary || self.hits.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.hits_per_line) {
+            line(error, context);
+        }
+    }
+}
+
+fn line(error: Option<&Error>, context: &RequestContext) {
+    let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let text =
+        |value: &Option<HeaderValue>| Some(value.as_ref()?.to_str().ok()?.trim_matches('"').to_owned());
+    let trace = |id: fn(&Trace) -> String| context.trace.as_ref().map(id);
     let client = context.client.map(|address| address.to_string());
     tracing::info!(
         target: "access",
@@ -86,8 +120,14 @@ pub fn line(error: Option<&Error>, context: &RequestContext) {
         status = context.status.map_or(0, |status| status.as_u16()),
         cache = context.cache.label(),
         tier = context.tier,
+        storage_id = text(&context.storage_id),
         sent_bytes = context.sent,
-        duration_ms = u64::try_from(context.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        answer_ms = context.answered_at.map(|at| milliseconds(at - context.started)),
+        duration_ms = milliseconds(context.started.elapsed()),
+        activity_id = text(&context.activity_id),
+        trace_id = trace(Trace::id),
+        span_id = trace(Trace::span),
+        parent_id = trace(Trace::parent),
         error = context.error.unwrap_or("-"),
         broken = error.map_or("-", |error| error.etype().as_str()),
         "request"

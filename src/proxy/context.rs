@@ -2,16 +2,19 @@
 
 use std::net::IpAddr;
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
 
-use super::{metrics::InFlight, outflow::Outflow, passage::Collected, progress::Progress};
+use super::{metrics::InFlight, outflow::Outflow, passage::Collected, progress::Progress, trace::Trace};
 use crate::{
     access::CallerId,
     document::rewrite::Rewriter,
     handler::{CacheStatus, Forward, HandlerError, RouteClass},
     throttle::{Permit, ThrottleError},
 };
+
+/// The service's id of an answer; its support asks for it.
+const ACTIVITY: HeaderName = HeaderName::from_static("activityid");
 
 /// One request's state.
 pub struct RequestContext {
@@ -41,6 +44,14 @@ pub struct RequestContext {
     pub answered: bool,
     /// Body bytes sent.
     pub sent: u64,
+    /// The trace that the client began.
+    pub trace: Option<Trace>,
+    /// Content id of the package's bytes, as far as it is known, with the quotes of a tag.
+    pub storage_id: Option<HeaderValue>,
+    /// The service's id of its answer, where that went on to the client.
+    pub activity_id: Option<HeaderValue>,
+    /// When it was known what the answer is, and the first byte could be sent.
+    pub answered_at: Option<Instant>,
     /// What clients have not taken yet.
     pub outflow: Outflow,
     /// Set when Pingora forwards the request itself.
@@ -92,10 +103,21 @@ impl RequestContext {
             error: None,
             answered: false,
             sent: 0,
+            trace: None,
+            storage_id: None,
+            activity_id: None,
+            answered_at: None,
             outflow,
             forward: None,
             _in_flight: in_flight,
         }
+    }
+
+    /// The answer is known: notes what its headers tell for the log. The tag of a package is its content id.
+    pub fn answering(&mut self, headers: &HeaderMap, package: bool) {
+        self.answered_at.get_or_insert_with(Instant::now);
+        self.activity_id = headers.get(ACTIVITY).cloned();
+        self.storage_id = if package { headers.get(header::ETAG).cloned() } else { None };
     }
 }
 

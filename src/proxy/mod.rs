@@ -15,6 +15,8 @@ mod passage;
 mod progress;
 pub mod range;
 mod reply;
+mod service;
+mod trace;
 mod upload;
 
 use std::{sync::Arc, time::Duration};
@@ -24,21 +26,20 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Version, header};
 use pingora::{
     Error, ErrorType, Result,
-    apps::HttpServerOptions,
     http::{RequestHeader, ResponseHeader},
-    protocols::http::v2::server::H2Options,
-    proxy::{FailToProxy, HttpProxy, ProxyHttp, Session},
+    proxy::{FailToProxy, ProxyHttp, Session},
     upstreams::peer::HttpPeer,
 };
 
+pub use access_log::AccessLog;
 pub use context::RequestContext;
 pub use forward::Forwarder;
 pub use intake::Intake;
 pub use metrics::EdgeMetrics;
 pub use outflow::Outflow;
+pub use service::app;
 
 use crate::{
-    config::ClientLimits,
     document::rewrite::Rewriter,
     handler::{
         CacheStatus, Handler, HandlerError, MountRequest, Mounts, Outcome, Reply, Request, RouteClass,
@@ -51,19 +52,12 @@ use error_reply::ErrorReply;
 use intake::{Head, IntakeError};
 use passage::Unchanged;
 use reply::{Asked, send};
+use trace::Trace;
 
 /// How long a client may go on sending after its answer.
 const LINGER: Duration = Duration::from_secs(10);
 /// How long a client that has its answer may pause in sending a body that nobody wants.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// Most requests at once on one HTTP/2 connection: what RFC 9113 §6.5.2 asks for at least.
-const STREAMS: u32 = 100;
-/// Streams that a client may open and reset before its connection is closed: those that it means come to few, and many
-/// are an attack (CVE-2023-44487).
-const RESETS: usize = 20;
-/// Streams that the gate itself may reset for a client's mistakes, likewise.
-const LOCAL_RESETS: usize = 128;
 
 /// The edge of the gate.
 pub struct Edge {
@@ -79,6 +73,8 @@ pub struct Edge {
     pub metrics: EdgeMetrics,
     /// What clients have not taken yet.
     pub outflow: Outflow,
+    /// Which requests have a line in the log.
+    pub access_log: AccessLog,
 }
 
 // === impl Edge ===
@@ -97,6 +93,7 @@ impl Edge {
         }
         let asker = facts.map(|facts| facts.asker(&head.headers));
         context.client = asker.map(|asker| asker.address);
+        context.trace = Trace::of(&head.headers);
         let parts = Head {
             method: &head.method,
             uri: &head.uri,
@@ -112,6 +109,7 @@ impl Edge {
         context.class = RouteClass::of(&request.route.target);
         context.key = access_log::key_of(&request.route);
         context.caller = Some(*request.caller.id());
+        Trace::continue_in(context.trace.as_ref(), &mut request.headers);
         let answer = self.answer_with_body(session, &mut request).await;
         // With the feed's identity, as far as it is known now.
         context.key = access_log::key_of(&request.route);
@@ -252,6 +250,9 @@ impl ProxyHttp for Edge {
     ) -> Result<()> {
         let Some(forwarding) = &mut context.forward else { return Ok(()) };
         self.forwarder.request(upstream, forwarding)?;
+        if let Some(trace) = &context.trace {
+            trace.continue_at(&session.req_header().headers, upstream)?;
+        }
         if session.req_header().version < Version::HTTP_11 {
             // RFC 9110 §10.1.1: not understood there, so not meant.
             upstream.remove_header(&header::EXPECT);
@@ -349,6 +350,7 @@ impl ProxyHttp for Edge {
             return Ok(());
         }
         context.status = Some(response.status);
+        context.answering(&response.headers, false);
         if !response.status.is_success() && !session.as_downstream_mut().is_body_done() {
             // The service did not want the rest of the body, and a client that waits will not send it.
             session.as_downstream_mut().set_read_timeout(Some(PAUSE));
@@ -422,7 +424,7 @@ impl ProxyHttp for Edge {
             context.sent = session.body_bytes_sent() as u64;
         }
         self.metrics.ended(context);
-        access_log::line(error, context);
+        self.access_log.line(error, context);
         if error.is_none() || context.answered {
             // The service is done with the request; only the client's connection is still of use.
             context.forward = None;
@@ -477,23 +479,4 @@ async fn linger(session: &mut Session) {
     }
     // A client that is slower, or gone, loses its connection.
     let _ = tokio::time::timeout(LINGER, downstream.drain_request_body()).await;
-}
-
-/// The edge as Pingora runs it.
-pub fn app(
-    edge: Edge,
-    limits: &ClientLimits,
-    conf: &Arc<pingora::server::configuration::ServerConf>,
-) -> Arc<HttpProxy<Edge>> {
-    let mut proxy = pingora::proxy::http_proxy(conf, edge);
-    let mut h2 = H2Options::new();
-    h2.max_concurrent_streams(STREAMS)
-        .max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(RESETS)
-        .max_local_error_reset_streams(Some(LOCAL_RESETS));
-    proxy.h2_options = Some(h2);
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(limits.idle_timeout);
-    proxy.server_options = Some(options);
-    Arc::new(proxy)
 }

@@ -62,6 +62,7 @@ pub async fn send(
 ) -> Result<()> {
     context.cache = reply.cache;
     context.tier = reply.tier();
+    context.answering(&reply.headers, matches!(reply.body, ReplyBody::Package(_)));
     let reason = reply.reason.clone();
     let (status, mut headers, payload) = shape(&asked, reply, context);
     context.status = Some(status);

@@ -22,8 +22,10 @@ const USER_AGENT_TOKEN: &str = concat!("feedgate/", env!("CARGO_PKG_VERSION"));
 /// Longest `User-Agent` that is passed on, in bytes.
 const MAX_USER_AGENT: usize = 512;
 /// Client headers that the service's hosts get unchanged, besides those that are built here (facts §8).
-const TO_SERVICE: [HeaderName; 3] = [
+const TO_SERVICE: [HeaderName; 5] = [
     ACCEPT,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
     HeaderName::from_static("x-nuget-session-id"),
     HeaderName::from_static("x-nuget-client-version"),
 ];

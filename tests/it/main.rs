@@ -18,6 +18,7 @@ mod installs;
 mod lifecycle;
 mod listings;
 mod load;
+mod logs;
 mod matrix;
 mod metrics;
 mod modes;

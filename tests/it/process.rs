@@ -76,12 +76,22 @@ impl Process {
 
     /// The line with this message that comes after so many.
     pub async fn logged_again(&self, message: &str, before: usize) -> Value {
+        self.logged_where(|line| line["message"] == message, before).await
+    }
+
+    /// The lines so far that are wanted.
+    pub fn log_lines(&self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        self.log.borrow().iter().filter(|line| wanted(line)).cloned().collect()
+    }
+
+    /// The line that is wanted and comes after so many of these, once it is there.
+    pub async fn logged_where(&self, wanted: impl Fn(&Value) -> bool, before: usize) -> Value {
         let mut log = self.log.clone();
-        let find = |log: &[Value]| log.iter().filter(|line| line["message"] == message).nth(before).cloned();
+        let find = |log: &[Value]| log.iter().filter(|line| wanted(line)).nth(before).cloned();
         let found = timeout(DEADLINE, log.wait_for(|log| find(log).is_some())).await;
         match found.map(|log| log.map(|log| find(&log).unwrap())) {
             Ok(Ok(line)) => line,
-            end => panic!("no line {message:?} in {:#?}: {:?}", *self.log.borrow(), end.map(drop)),
+            end => panic!("no such line in {:#?}: {:?}", *self.log.borrow(), end.map(drop)),
         }
     }
 
