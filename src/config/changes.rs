@@ -6,7 +6,7 @@ use toml::Table;
 
 use super::{
     credential::Credential,
-    keys::{Findings, Keys, Problem},
+    keys::{Findings, Keys},
     text_enum::text_enum,
 };
 use crate::ident::{FeedRef, Name};
@@ -53,14 +53,8 @@ impl Changes {
         findings: &mut Findings,
         environment: &BTreeMap<String, String>,
     ) -> Vec<Self> {
-        let all = Keys::each(root, TABLE, findings, |keys| Self::read(keys, environment));
-        for (index, one) in all.iter().enumerate() {
-            if all[..index].iter().any(|other| other.feed.0.spelling() == one.feed.0.spelling()) {
-                let (key, value) = (format!("{TABLE}[{index}].feed"), one.feed.to_string());
-                findings.problems.push(Problem { key, value, rule: "is there twice".into() });
-            }
-        }
-        all
+        let read = |keys: Keys<'_>| Self::read(keys, environment);
+        Keys::each_once(root, TABLE, findings, ("feed", |one| &one.feed), read)
     }
 
     fn read(mut keys: Keys<'_>, environment: &BTreeMap<String, String>) -> Option<Self> {
@@ -171,7 +165,7 @@ mod tests {
             "`changes[4].feed` must be given",
             "`changes[4].interval`",
             "`changes[4].credential_env`",
-            "is there twice",
+            "`changes[3].feed` is there twice",
         ] {
             assert!(problems.iter().any(|problem| problem.contains(part)), "{part} not in {problems:#?}");
         }

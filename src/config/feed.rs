@@ -4,7 +4,7 @@ use toml::Table;
 
 use super::{
     changes::FeedName,
-    keys::{Findings, Keys, Problem},
+    keys::{Findings, Keys},
     organisation::AccessMode,
     outage::{FeedMode, Mode},
 };
@@ -27,15 +27,7 @@ pub struct FeedSettings {
 
 impl FeedSettings {
     pub(super) fn read_all(root: &mut Table, findings: &mut Findings) -> Vec<Self> {
-        let all = Keys::each(root, TABLE, findings, Self::read);
-        for (index, one) in all.iter().enumerate() {
-            let spelling = one.name.feed().spelling();
-            if all[..index].iter().any(|other| other.name.feed().spelling() == spelling) {
-                let (key, value) = (format!("{TABLE}[{index}].name"), one.name.to_string());
-                findings.problems.push(Problem { key, value, rule: "is there twice".into() });
-            }
-        }
-        all
+        Keys::each_once(root, TABLE, findings, ("name", |one| &one.name), Self::read)
     }
 
     fn read(mut keys: Keys<'_>) -> Option<Self> {

@@ -100,6 +100,28 @@ impl<'a> Keys<'a> {
         tables
     }
 
+    /// The same of tables that each have a value of `key` of their own; `id` is where it was read to.
+    pub fn each_once<T, I: PartialEq + Display>(
+        root: &mut Table,
+        name: &str,
+        findings: &mut Findings,
+        (key, id): (&str, fn(&T) -> &I),
+        mut read: impl FnMut(Keys<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        let mut paths = Vec::new();
+        let all = Self::each(root, name, findings, |keys| {
+            let path = format!("{}.{key}", keys.path);
+            read(keys).inspect(|_| paths.push(path))
+        });
+        for (index, (one, path)) in all.iter().zip(paths).enumerate() {
+            if all[..index].iter().any(|other| id(other) == id(one)) {
+                let (value, rule) = (id(one).to_string(), "is there twice".to_owned());
+                findings.problems.push(Problem { key: path, value, rule });
+            }
+        }
+        all
+    }
+
     /// A value that has no default; `None`, and a mistake, when it is missing or breaks the rule.
     pub fn required<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let (given, parsed) = match self.table.remove(key) {

@@ -72,14 +72,8 @@ impl Organisation {
         findings: &mut Findings,
         environment: &BTreeMap<String, String>,
     ) -> Vec<Self> {
-        let all = Keys::each(root, TABLE, findings, |keys| Self::read(keys, environment));
-        for (index, one) in all.iter().enumerate() {
-            if all[..index].iter().any(|other| other.name == one.name) {
-                let (key, value) = (format!("{TABLE}[{index}].name"), one.name.to_string());
-                findings.problems.push(Problem { key, value, rule: "is there twice".into() });
-            }
-        }
-        all
+        let read = |keys: Keys<'_>| Self::read(keys, environment);
+        Keys::each_once(root, TABLE, findings, ("name", |one| &one.name), read)
     }
 
     fn read(mut keys: Keys<'_>, environment: &BTreeMap<String, String>) -> Option<Self> {
