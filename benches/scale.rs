@@ -199,8 +199,8 @@ async fn multiply(simulator: &Simulator, folder: &Path, entries: usize) -> Resul
     };
     let (package_key, document_key) = (key(TreeName::Package)?, key(TreeName::Metadata)?);
     let (package, document) = (
-        packages.get(&package_key).ok_or("no package")?,
-        documents.entry(&document_key).ok_or("no document")?,
+        packages.get(&package_key).await.ok_or("no package")?,
+        documents.entry(&document_key).await.ok_or("no document")?,
     );
     let body = String::from_utf8(documents.body(&document).await.ok_or("no body")?.to_vec())?;
     let material = Material::new();

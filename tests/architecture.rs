@@ -33,6 +33,7 @@ const RESERVED: [(&str, &[&str]); 4] = [
             "src/cache/memory.rs",
             "src/cache/negative.rs",
             "src/access/attempts.rs",
+            "src/cache/packages.rs",
             "src/access/verdicts.rs",
         ],
     ),

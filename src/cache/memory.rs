@@ -75,6 +75,7 @@ struct Tally {
     evictions: AtomicU64,
 }
 
+#[derive(Clone)]
 pub(super) struct Memory {
     entries: Cache<Arc<str>, Arc<Entry>>,
     representations: Cache<RepresentationKey, Arc<Representation>>,

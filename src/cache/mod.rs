@@ -22,6 +22,7 @@ mod sightings;
 use std::{io::Read as _, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest as _, Sha256};
 
 pub use changes::ChangeTokens;
@@ -51,35 +52,46 @@ const READ: usize = 256 << 10;
 
 /// Documents and their representations.
 pub struct DocumentCache {
-    memory: Memory,
-    tree: Tree,
+    entries: Entries,
     blobs: Arc<dyn BlobStore>,
 }
+
+/// Entries in memory and behind that in the tree, which is read and written off the I/O threads.
+#[derive(Clone)]
+struct Entries {
+    memory: Memory,
+    tree: Tree,
+    turns: Arc<Turns>,
+}
+
+/// Locks, one for many keys: held while memory follows a tree, so that what was read is not put over what was written
+/// since.
+struct Turns([Mutex<()>; 64]);
 
 // === impl DocumentCache ===
 
 impl DocumentCache {
     /// A cache with `memory` bytes for representations, over what `database` and `blobs` keep.
     pub fn new(database: &Database, blobs: Arc<dyn BlobStore>, memory: u64) -> Self {
-        Self { memory: Memory::new(memory), tree: database.tree(TreeName::Metadata), blobs }
+        let entries = Entries {
+            memory: Memory::new(memory),
+            tree: database.tree(TreeName::Metadata),
+            turns: Arc::default(),
+        };
+        Self { entries, blobs }
     }
 
     /// The entry of a document.
-    pub fn entry(&self, key: &str) -> Option<Arc<Entry>> {
-        if let Some(entry) = self.memory.entry(key) {
+    pub async fn entry(&self, key: &str) -> Option<Arc<Entry>> {
+        if let Some(entry) = self.entries.memory.entry(key) {
             return Some(entry);
         }
-        let stored = self.tree.get(key.as_bytes()).unwrap_or_else(|error| {
-            tracing::warn!(%error, key, "stored document unreadable");
+        let (entries, key) = (self.entries.clone(), key.to_owned());
+        let read = off_thread("read entry", move || entries.read(&key)).await.and_then(|read| read);
+        read.unwrap_or_else(|error| {
+            tracing::warn!(%error, "stored document unreadable");
             None
-        })?;
-        let Some(entry) = Entry::decode(&stored).map(Arc::new) else {
-            tracing::warn!(key, "stored document has an unknown form; dropped");
-            self.remove(key);
-            return None;
-        };
-        self.memory.insert_entry(key, Arc::clone(&entry));
-        Some(entry)
+        })
     }
 
     /// Keeps a document that the service sent at `fetched_at` to a request of `generation`.
@@ -93,32 +105,32 @@ impl DocumentCache {
     ) -> Arc<Entry> {
         let digest = digest_of(&body).await;
         let length = body.len() as u64;
-        let place = match self.entry(key) {
+        let place = match self.entry(key).await {
             Some(old) if old.digest == digest && self.has_body(&old).await => old.body.clone(),
             Some(_) | None => self.store_body(&body).await.map_or(Body::Memory(body), Body::Stored),
         };
         let entry = Arc::new(Entry { fetched_at, digest, length, body: place, generation, origin });
-        if let Some(stored) = entry.encode()
-            && let Err(error) = insert(&self.tree, key, stored).await
-        {
+        let (entries, owned, kept) = (self.entries.clone(), key.to_owned(), Arc::clone(&entry));
+        let written = off_thread("write entry", move || entries.write(&owned, kept)).await;
+        if let Err(error) = written.and_then(|written| written) {
             tracing::warn!(%error, key, "document not stored");
         }
-        self.memory.insert_entry(key, Arc::clone(&entry));
         entry
     }
 
     /// The entries on disk whose keys begin with `prefix`; unreadable ones are left out.
     pub fn scan(&self, prefix: &str) -> impl Iterator<Item = (String, Entry)> + use<> {
-        let entries = self.tree.scan_prefix(prefix.as_bytes()).filter_map(Result::ok);
+        let entries = self.entries.tree.scan_prefix(prefix.as_bytes()).filter_map(Result::ok);
         entries.filter_map(|(key, stored)| {
             Some((String::from_utf8(key.to_vec()).ok()?, Entry::decode(&stored)?))
         })
     }
 
     /// Drops a document.
-    pub fn remove(&self, key: &str) {
-        self.memory.remove_entry(key);
-        if let Err(error) = self.tree.remove(key.as_bytes()) {
+    pub async fn remove(&self, key: &str) {
+        let (entries, owned) = (self.entries.clone(), key.to_owned());
+        let removed = off_thread("remove entry", move || entries.remove(&owned)).await;
+        if let Err(error) = removed.and_then(|removed| removed) {
             tracing::error!(%error, key, "stored document not removed");
         }
     }
@@ -149,27 +161,27 @@ impl DocumentCache {
             Body::Stored(id) => Some(id),
             Body::Memory(_) => None,
         };
-        named_blobs(&self.tree, stored).await
+        named_blobs(&self.entries.tree, stored).await
     }
 
     /// A representation that is ready.
     pub fn representation(&self, key: &RepresentationKey) -> Option<Arc<Representation>> {
-        self.memory.representation(key)
+        self.entries.memory.representation(key)
     }
 
     /// Keeps a representation.
     pub fn insert_representation(&self, key: RepresentationKey, it: Arc<Representation>) {
-        self.memory.insert_representation(key, it);
+        self.entries.memory.insert_representation(key, it);
     }
 
     /// Entries in memory.
     pub fn entry_use(&self) -> TierUse {
-        self.memory.entry_use()
+        self.entries.memory.entry_use()
     }
 
     /// Representations in memory.
     pub fn representation_use(&self) -> TierUse {
-        self.memory.representation_use()
+        self.entries.memory.representation_use()
     }
 
     async fn has_body(&self, entry: &Entry) -> bool {
@@ -206,17 +218,57 @@ impl DocumentCache {
     }
 }
 
+// === impl Entries ===
+
+impl Entries {
+    /// Reads an entry into memory.
+    fn read(&self, key: &str) -> Result<Option<Arc<Entry>>, DiskError> {
+        let _turn = self.turns.of(key);
+        let Some(stored) = self.tree.get(key.as_bytes())? else { return Ok(None) };
+        let entry = Entry::decode(&stored).map(Arc::new);
+        if let Some(entry) = &entry {
+            self.memory.insert_entry(key, Arc::clone(entry));
+        } else {
+            tracing::warn!(key, "stored document has an unknown form; dropped");
+            self.tree.remove(key.as_bytes())?;
+        }
+        Ok(entry)
+    }
+
+    /// What the disk does not take is in memory all the same: it is what the service said last.
+    fn write(&self, key: &str, entry: Arc<Entry>) -> Result<(), DiskError> {
+        let _turn = self.turns.of(key);
+        let stored = entry.encode().map_or(Ok(()), |stored| self.tree.insert(key.as_bytes(), &stored));
+        self.memory.insert_entry(key, entry);
+        stored
+    }
+
+    fn remove(&self, key: &str) -> Result<(), DiskError> {
+        let _turn = self.turns.of(key);
+        self.memory.remove_entry(key);
+        self.tree.remove(key.as_bytes()).map(drop)
+    }
+}
+
+// === impl Turns ===
+
+impl Turns {
+    fn of(&self, key: &str) -> MutexGuard<'_, ()> {
+        self.0[crc32fast::hash(key.as_bytes()) as usize % self.0.len()].lock()
+    }
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::new(())))
+    }
+}
+
 /// Runs CPU work of more than a few hundred microseconds off the I/O threads.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Option<T> + Send + 'static,
 ) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok().flatten()
-}
-
-/// Writes an entry off the I/O threads: sled may have to wait for its log.
-async fn insert(tree: &Tree, key: &str, value: impl AsRef<[u8]> + Send + 'static) -> Result<(), DiskError> {
-    let (tree, key) = (tree.clone(), key.to_owned());
-    off_thread("write entry", move || tree.insert(key.as_bytes(), value.as_ref())).await?
 }
 
 async fn digest_of(body: &Bytes) -> [u8; 32] {

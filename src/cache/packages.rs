@@ -1,7 +1,16 @@
 //! Which blob a package version is, per feed and view: the step from a name to content.
+//!
+//! What was used lately is in memory and is answered where it is asked for. Everything else is read off the I/O
+//! threads: the tree has an entry for each package version ever seen, and its pages may have to come from the disk.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
+use moka::sync::Cache;
+
+use super::Turns;
 use crate::{
     disk::{Database, DiskError, Tree, TreeName, off_thread},
     ident::StorageId,
@@ -9,6 +18,10 @@ use crate::{
 
 /// Version byte of the stored form.
 const VERSION: u8 = 2;
+/// Memory for entries, in bytes.
+const MEMORY: u64 = 16 << 20;
+/// What an entry takes beside its key, in bytes.
+const ENTRY_OVERHEAD: usize = 256;
 /// Length of the stored form in bytes: version, milliseconds, storage id, removals, source.
 const STORED: usize = 1 + 8 + 33 + 8 + 1;
 
@@ -43,9 +56,12 @@ pub struct Contradiction {
     pub bytes: StorageId,
 }
 
-/// Package versions by canonical key.
+/// Package versions by canonical key. Cheap to clone; clones share everything.
+#[derive(Clone)]
 pub struct PackageIndex {
     tree: Tree,
+    memory: Cache<Arc<str>, PackageEntry>,
+    turns: Arc<Turns>,
 }
 
 // === impl PackageIndex ===
@@ -53,44 +69,55 @@ pub struct PackageIndex {
 impl PackageIndex {
     /// Over what `database` keeps.
     pub fn new(database: &Database) -> Self {
-        Self { tree: database.tree(TreeName::Package) }
+        let weight =
+            |key: &Arc<str>, _: &PackageEntry| u32::try_from(key.len() + ENTRY_OVERHEAD).unwrap_or(u32::MAX);
+        Self {
+            tree: database.tree(TreeName::Package),
+            memory: Cache::builder().max_capacity(MEMORY).weigher(weight).build(),
+            turns: Arc::default(),
+        }
     }
 
     /// The entry of a package version. An unreadable one is dropped.
-    pub fn get(&self, key: &str) -> Option<PackageEntry> {
-        let stored = self.tree.get(key.as_bytes()).unwrap_or_else(|error| {
-            tracing::warn!(%error, key, "package entry unreadable");
-            None
-        })?;
-        let entry = decode(&stored);
-        if entry.is_none() {
-            tracing::warn!(key, "package entry has an unknown form; dropped");
-            self.remove(key);
+    pub async fn get(&self, key: &str) -> Option<PackageEntry> {
+        if let Some(entry) = self.memory.get(key) {
+            return Some(entry);
         }
-        entry
+        let (index, key) = (self.clone(), key.to_owned());
+        let read = off_thread("read package entry", move || index.read(&key)).await.and_then(|read| read);
+        read.unwrap_or_else(|error| {
+            tracing::warn!(%error, "package entry unreadable");
+            None
+        })
     }
 
     /// Keeps an entry. Called after the blob is committed, so that an entry never names a blob to come.
     pub async fn put(&self, key: &str, entry: &PackageEntry) {
-        if let Err(error) = super::insert(&self.tree, key, encode(entry)).await {
-            tracing::warn!(%error, key, "package entry not stored");
+        let (index, key, entry) = (self.clone(), key.to_owned(), *entry);
+        let write = off_thread("write package entry", move || {
+            let _turn = index.turns.of(&key);
+            index.write(&key, entry)
+        });
+        if let Err(error) = write.await.and_then(|written| written) {
+            tracing::warn!(%error, "package entry not stored");
         }
     }
 
     /// Keeps what a listing says, where the bytes have not told yet; an entry of before a removal does not count.
     /// Returns each entry that the bytes told otherwise of, with what the listing says.
     pub async fn put_listed(&self, listed: Vec<(String, PackageEntry)>) -> Vec<(String, Contradiction)> {
-        let tree = self.tree.clone();
+        let index = self.clone();
         let work = move || {
             let mut contradictions = Vec::new();
             for (key, entry) in listed {
-                let known = tree.get(key.as_bytes())?.and_then(|stored| decode(&stored));
+                let _turn = index.turns.of(&key);
+                let known = index.tree.get(key.as_bytes())?.and_then(|stored| decode(&stored));
                 match known.filter(|known| known.removals == entry.removals) {
                     Some(known) if known.id == entry.id => {}
                     Some(known) if known.source == Source::Bytes => {
                         contradictions.push((key, Contradiction { listed: entry.id, bytes: known.id }));
                     }
-                    Some(_) | None => drop(tree.insert(key.as_bytes(), &encode(&entry))?),
+                    Some(_) | None => index.write(&key, entry)?,
                 }
             }
             Ok::<_, DiskError>(contradictions)
@@ -116,11 +143,27 @@ impl PackageIndex {
         entries.filter_map(|(key, stored)| Some((String::from_utf8(key.to_vec()).ok()?, decode(&stored)?)))
     }
 
-    /// Drops an entry.
-    pub fn remove(&self, key: &str) {
-        if let Err(error) = self.tree.remove(key.as_bytes()) {
-            tracing::error!(%error, key, "package entry not removed");
+    /// Reads an entry into memory.
+    fn read(&self, key: &str) -> Result<Option<PackageEntry>, DiskError> {
+        let _turn = self.turns.of(key);
+        let Some(stored) = self.tree.get(key.as_bytes())? else { return Ok(None) };
+        let entry = decode(&stored);
+        if let Some(entry) = entry {
+            self.memory.insert(key.into(), entry);
+        } else {
+            tracing::warn!(key, "package entry has an unknown form; dropped");
+            self.tree.remove(key.as_bytes())?;
         }
+        Ok(entry)
+    }
+
+    /// For a caller whose turn it is. What is not on disk is not in memory either: it is found again where it
+    /// came from.
+    fn write(&self, key: &str, entry: PackageEntry) -> Result<(), DiskError> {
+        self.memory.invalidate(key);
+        self.tree.insert(key.as_bytes(), &encode(&entry))?;
+        self.memory.insert(key.into(), entry);
+        Ok(())
     }
 }
 
@@ -174,15 +217,35 @@ mod tests {
         let listed = |byte, removals| vec![("key".to_owned(), entry(byte, Source::Listing, removals))];
         assert_eq!(index.put_listed(listed(1, 0)).await, []);
         assert_eq!(index.put_listed(listed(2, 0)).await, []);
-        assert_eq!(index.get("key"), Some(entry(2, Source::Listing, 0)));
+        assert_eq!(index.get("key").await, Some(entry(2, Source::Listing, 0)));
         index.put("key", &entry(3, Source::Bytes, 0)).await;
         assert_eq!(index.put_listed(listed(3, 0)).await, []);
         let [one, three] = [1, 3].map(|byte| StorageId::of_file([byte; 32]));
         let contradiction = Contradiction { listed: one, bytes: three };
         assert_eq!(index.put_listed(listed(1, 0)).await, [("key".to_owned(), contradiction)]);
-        assert_eq!(index.get("key"), Some(entry(3, Source::Bytes, 0)));
+        assert_eq!(index.get("key").await, Some(entry(3, Source::Bytes, 0)));
         assert_eq!(index.put_listed(listed(1, 1)).await, []);
-        assert_eq!(index.get("key"), Some(entry(1, Source::Listing, 1)));
+        assert_eq!(index.get("key").await, Some(entry(1, Source::Listing, 1)));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_read_again_is_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = DatabaseSettings { page_cache: 8 << 20, free_reserve: 0 };
+        let database =
+            Database::open(StoreDirectory::open(folder.path()).unwrap(), &settings).unwrap().database;
+        let entry = PackageEntry {
+            id: StorageId::of_file([1; 32]),
+            named_at: UNIX_EPOCH,
+            removals: 0,
+            source: Source::Bytes,
+        };
+        PackageIndex::new(&database).put("key", &entry).await;
+        let index = PackageIndex::new(&database);
+        assert_eq!((index.get("key").await, index.get("other").await), (Some(entry), None));
+        // Behind its back, which nobody does: only so it shows that the tree is not asked.
+        index.tree.remove(b"key").unwrap();
+        assert_eq!(index.get("key").await, Some(entry));
     }
 
     #[test]

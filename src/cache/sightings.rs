@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Database, Tree, TreeName};
+use crate::disk::{Database, Tree, TreeName, off_thread};
 
 /// Packages (feed without view, protocol, name) → what was seen of them.
 pub struct Sightings {
@@ -58,7 +58,9 @@ impl Sightings {
             return;
         }
         let Ok(value) = serde_json::to_vec(&seen) else { return };
-        if let Err(error) = super::insert(&self.tree, key, value).await {
+        let (tree, owned) = (self.tree.clone(), key.to_owned());
+        let write = off_thread("write sightings", move || tree.insert(owned.as_bytes(), &value)).await;
+        if let Err(error) = write.and_then(|written| written) {
             tracing::warn!(%error, key, "first sight of versions not stored");
         }
     }

@@ -69,7 +69,7 @@ impl Handler {
         }
         if stored {
             // The body is lost, so the entry is of no use.
-            self.parts.documents.remove(&key(route, request.caller.audience()));
+            self.parts.documents.remove(&key(route, request.caller.audience())).await;
         }
         let Obtained { entry, body, cache } = self.missing(request, route).await?;
         let representation = self.represent(request, route, &entry, body).await;
@@ -82,9 +82,9 @@ impl Handler {
     async fn obtained(&self, request: &Request, route: &DocumentRoute) -> Result<Obtained, HandlerError> {
         let wishes = Wishes::of(&request.headers);
         if wishes.only_if_cached {
-            return self.obtained_unasked(request, route, wishes);
+            return self.obtained_unasked(request, route, wishes).await;
         }
-        let Some(entry) = self.entry(route, request.caller.audience()) else {
+        let Some(entry) = self.entry(route, request.caller.audience()).await else {
             return self.missing(request, route).await;
         };
         let permission = self.permission(request, &route.feed).await?;
@@ -128,14 +128,14 @@ impl Handler {
     }
 
     /// The stored copy, for a caller who wants nothing that the service would have to be asked for.
-    fn obtained_unasked(
+    async fn obtained_unasked(
         &self,
         request: &Request,
         route: &DocumentRoute,
         wishes: Wishes,
     ) -> Result<Obtained, HandlerError> {
         self.permission_unasked(request, &route.feed)?;
-        let entry = self.entry(route, request.caller.audience()).filter(|_| !wishes.revalidate);
+        let entry = self.entry(route, request.caller.audience()).await.filter(|_| !wishes.revalidate);
         let entry = entry.filter(|entry| entry.generation == self.generation(route));
         let entry = entry.ok_or(HandlerError::OnlyIfCached)?;
         let Assessment { usability, ttl, .. } = self.assessed(route, &entry);
@@ -167,8 +167,8 @@ impl Handler {
     }
 
     /// The stored document, unless a write took away what it tells of.
-    pub(super) fn entry(&self, route: &DocumentRoute, audience: Audience) -> Option<Arc<Entry>> {
-        let entry = self.parts.documents.entry(&key(route, audience))?;
+    pub(super) async fn entry(&self, route: &DocumentRoute, audience: Audience) -> Option<Arc<Entry>> {
+        let entry = self.parts.documents.entry(&key(route, audience)).await?;
         (entry.generation.removals == self.generation(route).removals).then_some(entry)
     }
 
@@ -362,7 +362,7 @@ impl Handler {
         route: &DocumentRoute,
         generation: Generation,
     ) -> Option<Fetched> {
-        let entry = self.parts.documents.entry(&key(route, request.caller.audience()))?;
+        let entry = self.parts.documents.entry(&key(route, request.caller.audience())).await?;
         let landed = entry.generation == generation && entry.fetched_at > request.received_at;
         let entry = landed.then_some(entry)?;
         let body = self.parts.documents.body(&entry).await?;
@@ -404,7 +404,7 @@ impl Handler {
             }
             Answer::Refused(refused) => {
                 if let Refused::NotFound(refusal) = &refused {
-                    self.parts.documents.remove(&key(route, caller.audience()));
+                    self.parts.documents.remove(&key(route, caller.audience())).await;
                     self.note_missing(caller, route, generation, refusal);
                 }
                 Err(HandlerError::from(refused))

@@ -62,7 +62,7 @@ impl Handler {
 
     /// Remembers the content of a package as its bytes told it.
     pub(super) async fn remember(&self, key: &str, id: StorageId, removals: u64) {
-        if let Some(known) = self.parts.packages.get(key)
+        if let Some(known) = self.parts.packages.get(key).await
             && (known.source, known.removals) == (Source::Listing, removals)
             && known.id != id
         {

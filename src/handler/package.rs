@@ -119,7 +119,7 @@ impl Handler {
     }
 
     async fn stored(&self, route: &PackageRoute) -> Option<Found> {
-        let entry = self.parts.packages.get(&route.key())?;
+        let entry = self.parts.packages.get(&route.key()).await?;
         if entry.removals != self.removals(route) {
             return None;
         }
@@ -343,7 +343,7 @@ impl Handler {
         let Package::Npm { name, file } = &route.package else { return None };
         let packument =
             DocumentRoute { feed: route.feed.clone(), document: Document::Packument(name.clone()) };
-        let entry = self.entry(&packument, request.caller.audience())?;
+        let entry = self.entry(&packument, request.caller.audience()).await?;
         let _room = self.room(entry.length).await;
         let body = self.parts.documents.body(&entry).await?;
         let file = file.clone();

@@ -183,7 +183,7 @@ async fn take_out(store: &Path, package: &str, document: &str) {
     assert!(blobs.remove(&entry.id).await.unwrap());
     let documents = DocumentCache::new(&database, std::sync::Arc::new(blobs.clone()), 0);
     let (key, _) = documents.scan("a:contoso/").find(|(key, _)| key.contains(document)).unwrap();
-    documents.remove(&key);
+    documents.remove(&key).await;
     database.flush().unwrap();
 }
 

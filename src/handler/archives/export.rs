@@ -141,7 +141,7 @@ impl Archives {
     async fn gather(&self, path: &str, gathering: &mut Gathering) -> bool {
         match self.target(path) {
             Some(Target::Package(route)) => {
-                let Some(entry) = self.handler.parts.packages.get(&route.key()) else { return false };
+                let Some(entry) = self.handler.parts.packages.get(&route.key()).await else { return false };
                 self.gather_index(&route.feed, gathering).await;
                 self.take_package(&route.key(), &entry, gathering).await
             }
@@ -159,7 +159,7 @@ impl Archives {
     async fn gather_document(&self, route: &DocumentRoute, gathering: &mut Gathering) -> bool {
         let mut found = false;
         for audience in [Audience::Anonymous, Audience::Authenticated] {
-            if let Some(entry) = self.handler.entry(route, audience) {
+            if let Some(entry) = self.handler.entry(route, audience).await {
                 found |= self.take_document(&route.key(), audience, entry, gathering).await;
             }
         }

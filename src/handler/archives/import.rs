@@ -162,6 +162,7 @@ impl Archives {
             let newer = parts
                 .documents
                 .entry(&key)
+                .await
                 .is_some_and(|own| own.generation == generation && own.fetched_at >= fetched_at);
             if !newer {
                 let entry = parts.documents.put(&key, body, fetched_at, generation, origin).await;
