@@ -21,13 +21,14 @@ use pingora::{
     },
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
 
 use super::{
     facts::Facts,
     framing::FramingError,
+    gather::Gather,
     messages::{Messages, Waits},
     patience::Patience,
     transport::Transport,
@@ -36,7 +37,7 @@ use crate::config::ClientLimits;
 
 /// Bytes read at once.
 const READ: usize = 4 << 10;
-/// Bytes collected before they are written: a head with a small body is one packet or two.
+/// Bytes collected before they are written: a head waits for its body.
 const WRITE: usize = 4 << 10;
 /// How long is read on after the end of what is sent: closing on unread bytes makes the system reset the connection, and
 /// the last answer be lost with it (RFC 9112 §9.6).
@@ -44,7 +45,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// A client's connection.
 pub struct Connection {
-    stream: BufWriter<Transport>,
+    stream: Gather<Transport>,
     tls: Option<Arc<SslDigest>>,
     facts: Arc<Facts>,
     digest: Arc<ProxyDigest>,
@@ -83,7 +84,7 @@ impl Connection {
         Ok(Self {
             is_h2: stream.is_h2(),
             tls: stream.digest(),
-            stream: BufWriter::with_capacity(WRITE, stream),
+            stream: Gather::new(stream, WRITE),
             facts,
             digest: Arc::new(digest),
             socket: Arc::new(socket),
@@ -249,7 +250,7 @@ impl AsyncWrite for Connection {
 /// client sees that the answer is not whole, and without, nothing at all. What waits to be encrypted is lost.
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.stream.get_ref().write_now(self.stream.buffer());
+        self.stream.get_ref().write_now(self.stream.waiting());
     }
 }
 

@@ -9,6 +9,7 @@ mod chunks;
 mod connection;
 mod facts;
 mod framing;
+mod gather;
 mod head;
 mod messages;
 mod patience;
