@@ -168,7 +168,7 @@ mod tests {
 
     /// Only `contoso/main` and `contoso/web/team` were ever asked for by name.
     fn identity(feed: &FeedRef) -> Option<String> {
-        match feed.spelling().as_str() {
+        match feed.spelling() {
             "contoso/-/main" => Some(format!("contoso/-/{GUID}")),
             "contoso/web/team" => Some(format!("contoso/{OTHER}/{OTHER}")),
             _ => None,

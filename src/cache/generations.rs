@@ -86,7 +86,7 @@ impl Generations {
     /// The generation of what tells of `subject` in `feed`, now.
     pub fn current(&self, feed: &FeedRef, subject: &Subject) -> Generation {
         let key = feed.whole_key();
-        let scopes = read_scopes(feed.org.folded(), &key, subject);
+        let scopes = read_scopes(feed.org.folded(), key, subject);
         let count = |scope: &Scope<'_>, kind| self.slots[scope.slot(kind)].load(Ordering::SeqCst);
         let sum = |kind| {
             let counts = scopes.iter().flatten().map(|scope| count(scope, kind));
@@ -127,7 +127,7 @@ impl Generations {
 fn slots_of(org: &Name, effect: &Effect) -> Vec<usize> {
     let kind = if effect.bytes { Kind::Removal } else { Kind::Change };
     let key = effect.feed.as_ref().filter(|feed| feed.is_identified()).map(FeedRef::whole_key);
-    let scopes = written_scopes(org.folded(), key.as_deref(), &effect.subject);
+    let scopes = written_scopes(org.folded(), key, &effect.subject);
     scopes.iter().flatten().map(|scope| scope.slot(kind)).collect()
 }
 

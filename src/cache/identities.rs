@@ -59,7 +59,7 @@ impl Identities {
 
     /// What is known of how `feed` is spelled.
     pub fn get(&self, feed: &FeedRef, now: SystemTime) -> Known {
-        let Some(learned) = self.learned(&feed.spelling()) else { return Known::Unknown };
+        let Some(learned) = self.learned(feed.spelling()) else { return Known::Unknown };
         let age = now.duration_since(learned.at).unwrap_or_default();
         match learned.identity {
             Some(identity) if age < self.ttl => Known::Identity(identity),
@@ -77,12 +77,12 @@ impl Identities {
         {
             tracing::warn!(%error, "identity of a feed not stored");
         }
-        self.memory.insert(feed.spelling(), learned);
+        self.memory.insert(feed.spelling().to_owned(), learned);
     }
 
     /// The service knows no feed that is spelled like `feed`.
     pub fn learn_nothing(&self, feed: &FeedRef, now: SystemTime) {
-        self.memory.insert(feed.spelling(), Learned { at: now, identity: None });
+        self.memory.insert(feed.spelling().to_owned(), Learned { at: now, identity: None });
     }
 
     /// Forgets every spelling of what `feed` means: it may have been renamed or be gone.
@@ -91,7 +91,7 @@ impl Identities {
         for entry in self.tree.scan_prefix(format!("{}/", feed.org.folded()).as_bytes()) {
             let Ok((key, value)) = entry else { break };
             let same = decode(&value).and_then(|learned| learned.identity);
-            let same = same.is_some_and(|identity| identity.split('@').next() == Some(&*whole));
+            let same = same.is_some_and(|identity| identity.split('@').next() == Some(whole));
             let spelling = String::from_utf8_lossy(&key).into_owned();
             if same || spelling == feed.spelling() {
                 self.memory.invalidate(&spelling);

@@ -127,7 +127,7 @@ mod tests {
     fn a_feed_needs_nothing_but_its_name() {
         let read = changes("[[changes]]\nfeed = \"Contoso/web/main\"\n").unwrap().remove(0);
         assert_eq!(
-            (read.feed.to_string().as_str(), read.feed.feed().spelling().as_str()),
+            (read.feed.to_string().as_str(), read.feed.feed().spelling()),
             ("Contoso/web/main", "contoso/web/main")
         );
         assert_eq!((read.interval.as_secs(), read.fresh.as_secs(), read.credential), (30, 3600, None));

@@ -83,7 +83,7 @@ impl Handler {
             Some(Err(error)) if !error.is_outage() => old,
             Some(Err(_)) | None => {
                 // The question after permission would be the same one.
-                self.outage.no_word(old.key());
+                self.outage.no_word(old.key().to_owned());
                 old
             }
         }

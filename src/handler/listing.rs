@@ -34,7 +34,7 @@ impl Handler {
         let FeedRef { org, project, feed, .. } = route.feed.clone();
         let whole = FeedRef::new(org, project, feed, None);
         let identified = route.feed.key() != route.feed.spelling();
-        let feed = if identified { whole.identified(&route.feed.whole_key()) } else { whole };
+        let feed = if identified { whole.identified(route.feed.whole_key()) } else { whole };
         Some(Learning { removals: self.removals_in(&feed), feed })
     }
 

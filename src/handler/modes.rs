@@ -149,11 +149,11 @@ pub(super) fn means(name: &FeedName, feed: &FeedRef, identity: impl Fn(&FeedRef)
     let FeedRef { org, project, feed: own_name, .. } = feed.clone();
     let whole = FeedRef::new(org, project, own_name, None);
     let spelling = whole.spelling();
-    let learned = || identity(&whole).unwrap_or_else(|| spelling.clone());
-    let key = if feed.key() == feed.spelling() { learned() } else { feed.whole_key() };
+    let learned = if feed.key() == feed.spelling() { identity(&whole) } else { None };
+    let key = learned.as_deref().unwrap_or_else(|| feed.whole_key());
     let own = name.feed();
     let spelled = own.spelling();
-    spelled == spelling || spelled == key || identity(own).as_ref() == Some(&key)
+    spelled == spelling || spelled == key || identity(own).as_deref() == Some(key)
 }
 
 #[cfg(test)]
@@ -175,7 +175,7 @@ mod tests {
 
     /// `main` has an identity; nothing is known of other spellings.
     fn identity(feed: &FeedRef) -> Option<String> {
-        let own = ["contoso/-/main", "contoso/-/renamed"].contains(&feed.spelling().as_str());
+        let own = ["contoso/-/main", "contoso/-/renamed"].contains(&feed.spelling());
         own.then(|| format!("contoso/-/{GUID}"))
     }
 

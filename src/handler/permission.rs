@@ -58,7 +58,7 @@ impl Handler {
                     Some(Err(error)) if !error.is_outage() => Err(error),
                     Some(Ok(permission)) => Ok(permission),
                     Some(Err(_)) | None => {
-                        self.outage.no_word(feed.key());
+                        self.outage.no_word(feed.key().to_owned());
                         Ok(Permission::Granted)
                     }
                 }
@@ -136,7 +136,7 @@ impl Handler {
     /// Whether the service cannot be asked who may read `feed`. Only a question about this very feed counts: any
     /// other failure may be of the caller's making.
     fn gets_no_word(&self, feed: &FeedRef) -> bool {
-        self.outage.gave_no_word(&feed.key()) || self.mode(feed) == Mode::Offline
+        self.outage.gave_no_word(feed.key()) || self.mode(feed) == Mode::Offline
     }
 
     /// Notes a refusal of a document: it speaks of the whole feed.

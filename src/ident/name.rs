@@ -55,6 +55,8 @@ pub struct FeedRef {
     pub feed: Name,
     /// The view, written `feed@view` in a path; `None` is the feed itself.
     pub view: Option<Name>,
+    /// Made once: a request asks for it many times.
+    spelling: Arc<str>,
     /// The key of the feed by GUIDs, once learned.
     identity: Option<Arc<str>>,
 }
@@ -144,7 +146,8 @@ fn only(mut chars: impl Iterator<Item = char>) -> Option<char> {
 impl FeedRef {
     /// A feed as a path spells it.
     pub fn new(org: Name, project: Option<Name>, feed: Name, view: Option<Name>) -> Self {
-        Self { org, project, feed, view, identity: None }
+        let spelling = spelling(&org, project.as_ref(), &feed, view.as_ref()).into();
+        Self { org, project, feed, view, spelling, identity: None }
     }
 
     /// The same spelling with the key that `identity`, the feed by its GUIDs, has.
@@ -162,34 +165,37 @@ impl FeedRef {
 
     /// The key for everything that is kept of the feed, and for logs: `org/project|-/feed[@view]`, lower case, of
     /// the identity when it is known and of the spelling otherwise.
-    pub fn key(&self) -> String {
-        self.identity.as_deref().map_or_else(|| self.spelling(), str::to_owned)
+    pub fn key(&self) -> &str {
+        self.identity.as_deref().unwrap_or(&self.spelling)
     }
 
     /// The key of the feed without its view: what is written to a feed shows in its views.
-    pub fn whole_key(&self) -> String {
-        let mut key = self.key();
-        key.truncate(key.find('@').unwrap_or(key.len()));
-        key
+    pub fn whole_key(&self) -> &str {
+        let key = self.key();
+        key.split_once('@').map_or(key, |(whole, _)| whole)
     }
 
     /// The canonical text of this spelling: `org/project|-/feed[@view]`, lower case.
     ///
     /// No name holds `/`, `@` or `%`, and a project that is called `-` is written `%2d`: different feeds have
     /// different keys.
-    pub fn spelling(&self) -> String {
-        let project = match self.project.as_ref().map(Name::folded) {
-            None => "-",
-            Some("-") => "%2d",
-            Some(project) => project,
-        };
-        let mut key = format!("{}/{project}/{}", self.org.folded(), self.feed.folded());
-        if let Some(view) = &self.view {
-            key.push('@');
-            key.push_str(view.folded());
-        }
-        key
+    pub fn spelling(&self) -> &str {
+        &self.spelling
     }
+}
+
+fn spelling(org: &Name, project: Option<&Name>, feed: &Name, view: Option<&Name>) -> String {
+    let project = match project.map(Name::folded) {
+        None => "-",
+        Some("-") => "%2d",
+        Some(project) => project,
+    };
+    let mut key = format!("{}/{project}/{}", org.folded(), feed.folded());
+    if let Some(view) = view {
+        key.push('@');
+        key.push_str(view.folded());
+    }
+    key
 }
 
 #[cfg(test)]

@@ -17,13 +17,14 @@ pub mod range;
 mod reply;
 mod service;
 mod trace;
+mod understand;
 mod upload;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Version, header};
+use http::{Method, Version, header};
 use pingora::{
     Error, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
@@ -49,10 +50,9 @@ use crate::{
 };
 use context::Forwarding;
 use error_reply::ErrorReply;
-use intake::{Head, IntakeError};
 use passage::Unchanged;
-use reply::{Asked, send};
-use trace::Trace;
+use reply::send;
+use understand::Understood;
 
 /// How long a client may go on sending after its answer.
 const LINGER: Duration = Duration::from_secs(10);
@@ -84,32 +84,14 @@ impl Edge {
     async fn answer(
         &self,
         session: &mut Session,
-        head: &RequestHeader,
         context: &mut RequestContext,
     ) -> std::result::Result<Option<Reply>, ErrorReply> {
-        let facts = Facts::of(session.as_downstream());
-        if let Some(refused) = facts.and_then(|facts| facts.refused(&head.headers)) {
-            return Err(error_reply::of_framing(refused, &context.id));
-        }
-        let asker = facts.map(|facts| facts.asker(&head.headers));
-        context.client = asker.map(|asker| asker.address);
-        context.trace = Trace::of(&head.headers);
-        let parts = Head {
-            method: &head.method,
-            uri: &head.uri,
-            raw_path: head.raw_path(),
-            headers: &head.headers,
-            http1: head.version <= Version::HTTP_11,
-            asker,
+        let mut request = match self.understand(session, context)? {
+            Understood::Mounted(request) => {
+                return self.answer_mounted(session, &request, context).await.map(Some);
+            }
+            Understood::Request(request) => request,
         };
-        if let Some(request) = self.intake.mounted(parts).map_err(|error| refused(error, &context.id))? {
-            return self.answer_mounted(session, &request, context).await.map(Some);
-        }
-        let mut request = self.intake.read(parts).map_err(|error| refused(error, &context.id))?;
-        context.class = RouteClass::of(&request.route.target);
-        context.key = access_log::key_of(&request.route);
-        context.caller = Some(*request.caller.id());
-        Trace::continue_in(context.trace.as_ref(), &mut request.headers);
         let answer = self.answer_with_body(session, &mut request).await;
         // With the feed's identity, as far as it is known now.
         context.key = access_log::key_of(&request.route);
@@ -180,9 +162,8 @@ impl Edge {
     }
 
     async fn reply(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
-        let head = session.req_header().clone();
-        context.method = head.method.clone();
-        let reply = match self.answer(session, &head, context).await {
+        context.method = session.req_header().method.clone();
+        let reply = match self.answer(session, context).await {
             Ok(Some(reply)) => reply,
             Ok(None) => {
                 let downstream = session.as_downstream_mut();
@@ -204,8 +185,7 @@ impl Edge {
                 error.reply
             }
         };
-        let asked = Asked { method: &head.method, headers: &head.headers };
-        send(session, context, asked, reply).await.map(|()| true)
+        send(session, context, reply).await.map(|()| true)
     }
 
     /// Tells the handlers of a forwarded request of which no answer will come.
@@ -401,10 +381,8 @@ impl ProxyHttp for Edge {
         let facts = Facts::of(session.as_downstream());
         if untouched && let Some(failure) = forward::failure(error, facts, context) {
             context.error = Some(failure.code);
-            let method = context.method.clone();
-            let asked = Asked { method: &method, headers: &HeaderMap::new() };
             session.set_keepalive(None);
-            match send(session, context, asked, failure.reply).await {
+            match send(session, context, failure.reply).await {
                 Ok(()) => context.answered = true,
                 Err(_) => context.status = None,
             }
@@ -458,14 +436,6 @@ fn failed(session: &Session, error: &HandlerError, context: &RequestContext) -> 
     match Facts::of(session.as_downstream()).and_then(Facts::refused_body) {
         Some(refused) => error_reply::of_framing(refused, &context.id),
         None => error_reply::of_handler(error, &context.id),
-    }
-}
-
-fn refused(error: IntakeError, id: &str) -> ErrorReply {
-    match error {
-        IntakeError::Framing(error) => error_reply::of_framing(error, id),
-        IntakeError::Route(error) => error_reply::of_route(&error, id),
-        IntakeError::Host => error_reply::of_host(id),
     }
 }
 

@@ -32,11 +32,11 @@ pub const STALL: Duration = Duration::from_secs(60);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What is left of a request once its head was read.
-pub struct Asked<'a> {
+struct Asked<'a> {
     /// Method.
-    pub method: &'a Method,
+    method: &'a Method,
     /// Headers.
-    pub headers: &'a HeaderMap,
+    headers: &'a HeaderMap,
 }
 
 /// What is sent after the head.
@@ -53,19 +53,17 @@ enum Source {
     Filling(FillReader),
 }
 
-/// Sends `reply` as the answer to what was `asked`.
-pub async fn send(
-    session: &mut Session,
-    context: &mut RequestContext,
-    asked: Asked<'_>,
-    reply: Reply,
-) -> Result<()> {
+/// Sends `reply` as the answer to the request of `session`.
+pub async fn send(session: &mut Session, context: &mut RequestContext, reply: Reply) -> Result<()> {
+    let request = session.req_header();
+    let asked = Asked { method: &request.method, headers: &request.headers };
     context.cache = reply.cache;
     context.tier = reply.tier();
     context.answering(&reply.headers, matches!(reply.body, ReplyBody::Package(_)));
     let reason = reply.reason.clone();
     let (status, mut headers, payload) = shape(&asked, reply, context);
     context.status = Some(status);
+    let silent = *asked.method == Method::HEAD || matches!(payload, Payload::Nothing);
     if matches!(payload, Payload::Stream(_)) && !headers.contains_key(header::CONTENT_LENGTH) {
         delimit(session, &mut headers);
     }
@@ -73,7 +71,6 @@ pub async fn send(
     if let Some(reason) = reason.as_deref().filter(|reason| is_reason_phrase(reason)) {
         head.set_reason_phrase(Some(reason))?;
     }
-    let silent = *asked.method == Method::HEAD || matches!(payload, Payload::Nothing);
     session.write_response_header(Box::new(head), silent).await?;
     if silent { Ok(()) } else { send_payload(session, context, payload).await }
 }

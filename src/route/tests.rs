@@ -19,7 +19,7 @@ fn describe(target: &Target) -> String {
         Target::Audit(route) => format!("audit {} {path}", route.feed.key()),
         Target::Passthrough(route) => {
             let host = if route.feeds_host { "feeds" } else { "pkgs" };
-            format!("{host} {} {path}", route.feed.as_ref().map_or("-".to_owned(), FeedRef::key))
+            format!("{host} {} {path}", route.feed.as_ref().map_or("-", FeedRef::key))
         }
     }
 }

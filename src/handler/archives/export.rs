@@ -192,7 +192,7 @@ impl Archives {
         }
         let object = gathering.object(entry.id.to_string(), stat.length, || Source::Blob(entry.id));
         if gathering.paths.insert(path.clone()) {
-            gathering.feeds.insert(route.feed.whole_key());
+            gathering.feeds.insert(route.feed.whole_key().to_owned());
             gathering.manifest.packages.push(PackageItem { path, object, named_at: seconds(entry.named_at) });
         }
         true
@@ -215,7 +215,7 @@ impl Archives {
             .object(archive::hex(&entry.digest), entry.length, || Source::Document(Arc::clone(&entry)));
         let anonymous = audience == Audience::Anonymous;
         if gathering.paths.insert(format!("{}:{path}", audience.letter())) {
-            gathering.feeds.insert(route.feed.whole_key());
+            gathering.feeds.insert(route.feed.whole_key().to_owned());
             gathering.manifest.documents.push(DocumentItem {
                 path,
                 anonymous,

@@ -170,7 +170,7 @@ impl Archives {
                     return Err(ImportError::Disk(io::Error::other(format!("{key} was not stored"))));
                 }
             }
-            imported.feeds.insert(route.feed.key());
+            imported.feeds.insert(route.feed.key().to_owned());
         }
         for (route, id, named_at) in contents.packages {
             let removals = self.handler.removals(&route);
@@ -178,7 +178,7 @@ impl Archives {
                 .packages
                 .put(&route.key(), &PackageEntry { id, named_at, removals, source: Source::Bytes })
                 .await;
-            imported.feeds.insert(route.feed.key());
+            imported.feeds.insert(route.feed.key().to_owned());
         }
         for (feed, identity) in contents.identities {
             parts.identities.learn(&feed, identity, self.handler.now());

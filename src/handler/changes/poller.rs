@@ -123,7 +123,7 @@ impl Poller {
             None => self.introduce(authorization).await?,
         };
         self.known = Some(known.clone());
-        match plan(self.handler.parts.changes.tokens.get(&known.feed.whole_key()), latest.token) {
+        match plan(self.handler.parts.changes.tokens.get(known.feed.whole_key()), latest.token) {
             Plan::Rest => Ok(Outcome::Unchanged),
             Plan::Read(from) => self.read(authorization, &known.feed, from, latest.token).await,
             Plan::Begin => {
@@ -182,7 +182,7 @@ impl Poller {
     /// What changed is old before the token says that it was read.
     async fn made_old(&self, feed: &FeedRef, effects: &[Effect], read: Token) {
         self.handler.parts.generations.raise_all(&feed.org, effects).await;
-        self.handler.parts.changes.tokens.put(&feed.whole_key(), read).await;
+        self.handler.parts.changes.tokens.put(feed.whole_key(), read).await;
     }
 
     async fn authorization(&self) -> Result<Option<HeaderValue>, PollError> {
@@ -240,7 +240,7 @@ impl Poller {
             let mut state = state.lock();
             // Until well after the next poll, which renews or ends it.
             let until = now + 2 * settings.interval + 3 * LIMIT;
-            state.longer = longer.map(|known| (known.feed.whole_key(), until));
+            state.longer = longer.map(|known| (known.feed.whole_key().to_owned(), until));
             state.told_at = if known.is_some() { now } else { state.told_at };
         }
         let outcome = polled.as_ref().map_or_else(PollError::outcome, |outcome| *outcome);

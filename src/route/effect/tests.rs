@@ -21,7 +21,7 @@ fn changed(request: &str) -> String {
         Subject::Nuget(id) => format!("nuget {id}"),
         other => format!("{other:?}"),
     };
-    let feed = feed.map_or("everywhere".to_owned(), |feed| feed.key());
+    let feed = feed.as_ref().map_or("everywhere", |feed| feed.key());
     format!("{feed} {subject}{}{}", if bytes { " bytes" } else { "" }, if identity { " names" } else { "" })
 }
 
