@@ -1,4 +1,7 @@
-//! Whole small blobs in memory, in front of the disk; the only file of `blob` that names moka.
+//! Whole blobs in memory, in front of the disk; the only file of `blob` that names moka.
+//!
+//! Small ones come in when they are opened. Larger ones must be asked for again and again before: reading one whole keeps
+//! its first reader waiting, and a restore that opens each once or twice is to read none of them whole.
 //!
 //! moka decides what stays (by frequency and recency); this says what may come in and counts bytes. A blob
 //! here is always on disk too, so losing it costs a read and nothing else.
@@ -6,7 +9,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,17 +17,29 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use moka::{notification::RemovalCause, sync::Cache};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{BlobError, BlobStat, Holding, ReadAt};
 use crate::ident::StorageId;
 
 /// Bytes that an entry takes beside the blob's own: key, stat, moka's bookkeeping.
 const ENTRY_OVERHEAD: u64 = 400;
+/// The open with which a larger blob comes in; so does each one that many later, if it had to go meanwhile.
+const FAVOURITE: u32 = 4;
+/// A larger blob takes at most this part of the memory.
+const PART: u64 = 8;
+/// Larger blobs whose opens are counted, those that were opened lately and often.
+const COUNTED: u64 = 4096;
 
 /// The tier.
 pub(super) struct HotTier {
     cache: Cache<StorageId, Arc<HotBlob>>,
     largest: u64,
+    /// Opens of larger blobs.
+    opens: Cache<StorageId, Arc<AtomicU32>>,
+    largest_favourite: u64,
+    /// Held while a larger blob is read: one at a time, so that what they take beside the capacity is bounded.
+    reading: Mutex<()>,
     evictions: Arc<AtomicU64>,
 }
 
@@ -51,7 +66,14 @@ impl HotTier {
             }
         };
         let cache = Cache::builder().max_capacity(capacity).weigher(weight).eviction_listener(count).build();
-        Self { cache, largest: if capacity == 0 { 0 } else { largest }, evictions }
+        Self {
+            cache,
+            largest: if capacity == 0 { 0 } else { largest },
+            opens: Cache::new(COUNTED),
+            largest_favourite: capacity / PART,
+            reading: Mutex::default(),
+            evictions,
+        }
     }
 
     /// What is here, roughly: moka counts behind.
@@ -67,6 +89,16 @@ impl HotTier {
     /// Whether a blob of this length may come in.
     pub(super) fn takes(&self, length: u64) -> bool {
         length <= self.largest && self.largest > 0
+    }
+
+    /// Counts an open of a blob that is too large to come in with its first. If it is to come in with this one, the
+    /// guard is to be held while it is read.
+    pub(super) fn favours(&self, id: &StorageId, length: u64) -> Option<MutexGuard<'_, ()>> {
+        if length > self.largest_favourite {
+            return None;
+        }
+        let opens = self.opens.get_with(*id, Arc::default).fetch_add(1, Ordering::Relaxed) + 1;
+        if opens.is_multiple_of(FAVOURITE) { self.reading.try_lock() } else { None }
     }
 
     pub(super) fn get(&self, id: &StorageId) -> Option<Arc<HotBlob>> {
@@ -179,6 +211,22 @@ mod tests {
             restored == 0 && kept >= 28,
             "{kept} of 30 are left after a restore of 40 times the capacity"
         );
+    }
+
+    #[test]
+    fn a_larger_blob_comes_in_once_it_is_opened_again_and_again() {
+        let tier = HotTier::new(80_000, 1_000);
+        let [one, other] = [1, 2].map(|byte| StorageId::of_file([byte; 32]));
+        let come =
+            |id: &StorageId, length| (0..8).map(|_| tier.favours(id, length).is_some()).collect::<Vec<_>>();
+        let fourth = [false, false, false, true, false, false, false, true];
+        assert_eq!(come(&one, 10_000), fourth);
+        assert_eq!(come(&one, 10_001), [false; 8], "more than an eighth of the memory");
+        let first = (0..4).find_map(|_| tier.favours(&one, 10_000)).unwrap();
+        assert_eq!(come(&other, 10_000), [false; 8], "another one is being read");
+        drop(first);
+        assert_eq!(come(&other, 10_000), fourth);
+        assert!(HotTier::new(0, 0).favours(&one, 1).is_none(), "switched off");
     }
 
     #[test]

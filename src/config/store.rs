@@ -26,9 +26,9 @@ pub struct StoreSettings {
     pub spill: u64,
     /// The database's page cache, in bytes.
     pub page_cache: u64,
-    /// Memory for whole small blobs, in bytes; 0 switches the hot tier off.
+    /// Memory for whole blobs, in bytes; 0 switches the hot tier off.
     pub hot_capacity: u64,
-    /// Largest blob that the hot tier takes, in bytes.
+    /// Largest blob that the hot tier takes at its first use, in bytes.
     pub hot_largest: u64,
     /// A blob's last use is written down again only when the one on disk is older than this.
     pub touch_granularity: Duration,

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | up to the spill size | database, 16 KiB chunks | gathered, up to 256 KiB at a time |
 //! | larger | one file each | up to 256 KiB at a time |
-//! | small and in use | hot tier as well | at once, without a copy |
+//! | small, or much in use | hot tier as well | at once, without a copy |
 //!
 //! Where the pieces are: `vault` looks up, stores and removes; `draft` and `spool` write; `reader` reads;
 //! `room` evicts; `scan` takes stock after the start. What blobs *mean* is not known here, nor is their hash

@@ -182,6 +182,23 @@ async fn reads_are_counted_by_tier() {
 }
 
 #[tokio::test]
+async fn a_large_blob_that_is_much_in_use_is_read_from_memory() {
+    let mut place = Place::new(256 * MIB);
+    (place.settings.hot_capacity, place.settings.hot_largest) = (8 * MIB, SMALL as u64);
+    let store = place.open().await;
+    place.store(&store, 1, &pattern(LARGE)).await;
+    let mut tiers = Vec::new();
+    for _ in 0..5 {
+        let blob = store.open(&id_of(1)).await.unwrap().unwrap();
+        assert_eq!(read_range(&*blob.bytes, 0, LARGE, LARGE).await.unwrap(), pattern(LARGE));
+        tiers.push(blob.tier);
+    }
+    assert_eq!(tiers, [Tier::File, Tier::File, Tier::File, Tier::Memory, Tier::Memory]);
+    store.remove(&id_of(1)).await.unwrap();
+    assert!(store.open(&id_of(1)).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn blobs_that_come_back_soon_after_their_eviction_are_counted() {
     let place = Place::new(256 * MIB);
     let store = place.open().await;

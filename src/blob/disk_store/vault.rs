@@ -137,7 +137,7 @@ impl Vault {
         }
     }
 
-    /// Opens a blob and takes it into memory if it is small.
+    /// Opens a blob and takes it into memory if it is small, or larger and much in use.
     pub(super) fn open(&self, id: &StorageId) -> Result<Option<Found>, BlobError> {
         let Some(record) = self.find(id)? else {
             self.counters.missed_on_disk();
@@ -145,7 +145,10 @@ impl Vault {
         };
         self.counters.hit(record.place.tier());
         let used = self.note_use(id, &record);
-        if self.hot.takes(record.stat.length) {
+        let length = record.stat.length;
+        let is_small = self.hot.takes(length);
+        let reading = if is_small { None } else { self.hot.favours(id, length) };
+        if is_small || reading.is_some() {
             let bytes = self.read_whole(id, &record)?;
             let hot = Arc::new(HotBlob::new(record.stat, bytes, used));
             self.warm(*id, &hot)?;
