@@ -277,8 +277,12 @@ impl<'a> Keys<'a> {
         value
     }
 
-    /// Reports a mistake of `key`.
+    /// Reports a mistake of `key`. A password in a URL is not told: it may be the mistake.
     pub fn problem(&mut self, key: &str, value: String, rule: String) {
+        let value = match (value.find("://"), value.rfind('@')) {
+            (Some(start), Some(end)) if start < end => format!("{}***{}", &value[..start + 3], &value[end..]),
+            _ => value,
+        };
         self.findings.problems.push(Problem { key: format!("{}.{key}", self.path), value, rule });
     }
 

@@ -9,6 +9,7 @@ mod admin;
 pub mod audit;
 pub mod changes;
 mod credential;
+mod egress;
 mod feed;
 mod guard;
 mod keys;
@@ -40,6 +41,7 @@ pub use self::{
     audit::AuditSettings,
     changes::Changes,
     credential::Credential,
+    egress::Proxy,
     feed::FeedSettings,
     guard::{Guard, Guarded, Pin},
     keys::{Problem, Setting},
@@ -172,7 +174,7 @@ impl Config {
             admin: Admin::read(Keys::take(root, "admin", findings), environment),
             upstream: Upstream {
                 servers: Server::read_all(root, findings),
-                ..Upstream::read(Keys::take(root, "upstream", findings))
+                ..Upstream::read(Keys::take(root, "upstream", findings), environment)
             },
             retry: Retry::read(Keys::take(root, "retry", findings)),
             throttle: Throttle::read(Keys::take(root, "throttle", findings)),

@@ -1,8 +1,10 @@
 //! The typed sections of the configuration and their defaults, each with its reason.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{keys::Keys, store, store::StoreSettings, text_enum::text_enum, upstream::Upstream};
+use super::{
+    egress::Proxy, keys::Keys, store, store::StoreSettings, text_enum::text_enum, upstream::Upstream,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -294,7 +296,7 @@ impl StoreSettings {
 // === impl Upstream ===
 
 impl Upstream {
-    pub(super) fn read(mut keys: Keys<'_>) -> Self {
+    pub(super) fn read(mut keys: Keys<'_>, environment: &BTreeMap<String, String>) -> Self {
         let default = Self::default();
         let section = Self {
             pkgs: keys.parsed("pkgs", default.pkgs),
@@ -303,6 +305,7 @@ impl Upstream {
             servers: Vec::new(),
             blob_hosts: keys.list("blob_hosts", default.blob_hosts),
             private_networks: keys.list("private_networks", default.private_networks),
+            proxy: Proxy::read(&mut keys, environment),
             ca_file: keys.optional("ca_file", default.ca_file.map(FilePath)).map(|path| path.0),
             connect_timeout: keys.span("connect_timeout", default.connect_timeout, Duration::from_millis(1)),
             first_byte_timeout: keys.span(

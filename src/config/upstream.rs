@@ -8,7 +8,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use ipnet::IpNet;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::server::Server;
+use super::{egress::Proxy, server::Server};
 use crate::ident::Name;
 
 /// What stands for the organisation in a template.
@@ -31,6 +31,8 @@ pub struct Upstream {
     pub blob_hosts: Vec<HostPattern>,
     /// Networks with special addresses (private, loopback, link-local, …) that names may resolve to. Default: none.
     pub private_networks: Vec<IpNet>,
+    /// The HTTP proxy that connections go out through. Default: none.
+    pub proxy: Option<Proxy>,
     /// PEM file with the authorities to trust instead of the system's; for a test service or a proxy that
     /// terminates TLS.
     pub ca_file: Option<PathBuf>,
@@ -161,6 +163,7 @@ impl Default for Upstream {
                 HostPattern::over_tls("*vsblobprod*.blob.core.windows.net"),
             ],
             private_networks: Vec::new(),
+            proxy: None,
             ca_file: None,
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(90),

@@ -3,7 +3,7 @@
 //! HTTP/1.1 and not h2 on purpose: the service explains its refusals in the reason phrase (facts §4.5), which
 //! h2 does not have. No timeouts in here: [`super::http`] puts one around each call.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -17,7 +17,7 @@ use pingora::{
 };
 
 use super::outgoing::Outgoing;
-use crate::config::upstream::{Origin, Scheme, Upstream};
+use crate::config::upstream::{Scheme, Upstream};
 
 /// How long an idle connection is kept. Below the 120 s after which the service's front ends close theirs
 /// by default, so that the gate seldom meets a connection that is about to end.
@@ -115,21 +115,15 @@ impl Connector {
         Ok(Self { transport: TransportConnector::new(Some(options)) })
     }
 
-    /// An idle connection to one of `addresses`.
-    pub(super) async fn reuse(&self, origin: &Origin, addresses: &[SocketAddr]) -> Option<Connection> {
-        for address in addresses {
-            let peer = peer(origin, *address);
-            if let Some(stream) = self.transport.reused_stream(&peer).await {
-                return Some(Connection { session: HttpSession::new_with_options(stream, &peer), peer });
-            }
-        }
-        None
+    /// An idle connection to `peer`.
+    pub(super) async fn reuse(&self, peer: HttpPeer) -> Option<Connection> {
+        let stream = self.transport.reused_stream(&peer).await?;
+        Some(Connection { session: HttpSession::new_with_options(stream, &peer), peer })
     }
 
     /// A new connection; the error is fit for a log.
-    pub(super) async fn connect(&self, origin: &Origin, address: SocketAddr) -> Result<Connection, String> {
-        let peer = peer(origin, address);
-        let stream = Box::pin(self.transport.new_stream(&peer)).await.map_err(|e| e.to_string())?;
+    pub(super) async fn connect(&self, peer: HttpPeer) -> Result<Connection, String> {
+        let stream = Box::pin(self.transport.new_stream(&peer)).await.map_err(|error| unconnected(&error))?;
         Ok(Connection { session: HttpSession::new_with_options(stream, &peer), peer })
     }
 
@@ -215,10 +209,12 @@ impl Failure {
     }
 }
 
-/// A peer for one address of a host.
-pub(super) fn peer(origin: &Origin, address: SocketAddr) -> HttpPeer {
-    // Pingora's default for a peer: ALPN offers http/1.1 only, certificate and name are verified.
-    HttpPeer::new(address, origin.scheme == Scheme::Https, origin.host.clone())
+/// Why there is no connection; what a proxy did is told as it is.
+fn unconnected(error: &Error) -> String {
+    match &error.context {
+        Some(context) if *error.etype() == ErrorType::ConnectProxyFailure => context.as_str().to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 fn wire(outgoing: &Outgoing) -> Result<RequestHeader, Box<Error>> {

@@ -4,9 +4,7 @@ use pingora::upstreams::peer::HttpPeer;
 
 use super::{
     Service, Target, UpstreamError,
-    connector::peer,
-    reach::Reach,
-    resolve::Resolver,
+    egress::Egress,
     sites::{Onward, Sites},
 };
 use crate::{config::upstream::Upstream as Settings, ident::Name};
@@ -14,7 +12,7 @@ use crate::{config::upstream::Upstream as Settings, ident::Name};
 /// Finds the service's hosts.
 pub struct Dialer {
     sites: Sites,
-    resolver: Resolver,
+    egress: Egress,
     settings: Settings,
 }
 
@@ -23,20 +21,16 @@ pub struct Dialer {
 impl Dialer {
     /// The hosts of `settings`.
     pub fn new(settings: &Settings) -> Self {
-        Self {
-            sites: Sites::new(settings),
-            resolver: Resolver::new(Reach::new(&settings.private_networks)),
-            settings: settings.clone(),
-        }
+        Self { sites: Sites::new(settings), egress: Egress::new(settings), settings: settings.clone() }
     }
 
     /// Whom to connect to for `org` on `service`.
     pub async fn peer(&self, service: Service, org: &Name) -> Result<HttpPeer, UpstreamError> {
         let origin = self.sites.base(service, org)?.origin;
         let fail = |reason: String| UpstreamError::Connect { host: origin.authority(), reason };
-        let addresses = self.resolver.addresses(&origin).await.map_err(fail)?;
+        let addresses = self.egress.addresses(&origin).await.map_err(fail)?;
         let address = addresses.first().ok_or_else(|| fail("the name has no address".to_owned()))?;
-        let mut peer = peer(&origin, *address);
+        let mut peer = self.egress.peer(&origin, *address);
         peer.options.total_connection_timeout = Some(self.settings.connect_timeout);
         peer.options.read_timeout = Some(self.settings.first_byte_timeout);
         peer.options.write_timeout = Some(self.settings.idle_timeout);

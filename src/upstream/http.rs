@@ -16,9 +16,8 @@ pub use super::connector::HttpError;
 use super::{
     BodyStream, Phase, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse,
     connector::{Connection, Connector, Failure, FailureKind, Framing, Head},
+    egress::Egress,
     outgoing::Outgoing,
-    reach::Reach,
-    resolve::Resolver,
     retrying::{Reason, Retries},
     sites::Sites,
 };
@@ -43,7 +42,7 @@ const PERSONAL: [HeaderName; 2] = [header::SET_COOKIE, HeaderName::from_static("
 /// The service over HTTP/1.1.
 pub struct Http {
     connector: Arc<Connector>,
-    pub(super) resolver: Resolver,
+    pub(super) egress: Egress,
     sites: Sites,
     limits: Limits,
     retries: Option<Retries>,
@@ -76,7 +75,7 @@ impl Http {
     pub fn new(settings: &Settings) -> Result<Self, HttpError> {
         Ok(Self {
             connector: Arc::new(Connector::new(settings)?),
-            resolver: Resolver::new(Reach::new(&settings.private_networks)),
+            egress: Egress::new(settings),
             sites: Sites::new(settings),
             limits: Limits {
                 connect: settings.connect_timeout,
@@ -124,7 +123,7 @@ impl Http {
         let mut deadline = Instant::now() + self.limits.connect;
         let addresses = timeout_at(deadline, self.resolve(outgoing)).await;
         let addresses = addresses.map_err(|_| out_of_time(outgoing.host(), Phase::Connect))??;
-        if !fresh && let Some(connection) = self.connector.reuse(&outgoing.origin, &addresses).await {
+        if !fresh && let Some(connection) = self.reuse(outgoing, &addresses).await {
             match self.ask(connection, outgoing).await? {
                 Err(failure) if failure.kind == FailureKind::Closed && outgoing.may_be_repeated() => {
                     if let Some(retries) = &self.retries {
@@ -140,8 +139,29 @@ impl Http {
     }
 
     async fn resolve(&self, outgoing: &Outgoing) -> Result<Arc<[SocketAddr]>, UpstreamError> {
-        let found = self.resolver.addresses(&outgoing.origin).await;
+        let found = self.egress.addresses(&outgoing.origin).await;
         found.map_err(|reason| UpstreamError::Connect { host: outgoing.host(), reason })
+    }
+
+    async fn reuse(&self, outgoing: &Outgoing, addresses: &[SocketAddr]) -> Option<Connection> {
+        for address in addresses {
+            let kept = self.connector.reuse(self.egress.peer(&outgoing.origin, *address)).await;
+            if kept.is_some() {
+                return kept;
+            }
+        }
+        None
+    }
+
+    /// No connection in time.
+    fn unconnected(&self, outgoing: &Outgoing) -> UpstreamError {
+        match self.egress.proxy(&outgoing.origin) {
+            None => out_of_time(outgoing.host(), Phase::Connect),
+            Some(proxy) => {
+                let reason = format!("proxy {proxy} gave no connection in time");
+                UpstreamError::Connect { host: outgoing.host(), reason }
+            }
+        }
     }
 
     /// Tries one address after the other. Each gets an even share of the time that is left, so that one
@@ -156,15 +176,16 @@ impl Http {
         for (tried, address) in addresses.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-            match timeout(share, self.connector.connect(&outgoing.origin, *address)).await {
+            let peer = self.egress.peer(&outgoing.origin, *address);
+            match timeout(share, self.connector.connect(peer)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(reason)) => {
                     last = Some(UpstreamError::Connect { host: outgoing.host(), reason });
                 }
-                Err(_) => last = Some(out_of_time(outgoing.host(), Phase::Connect)),
+                Err(_) => last = Some(self.unconnected(outgoing)),
             }
         }
-        self.resolver.forget(&outgoing.origin);
+        self.egress.forget(&outgoing.origin);
         Err(last.unwrap_or_else(|| out_of_time(outgoing.host(), Phase::Connect)))
     }
 

@@ -14,6 +14,7 @@ pub mod breaking;
 mod connector;
 pub mod credential;
 mod dialer;
+mod egress;
 pub mod http;
 mod judged;
 pub mod metered;

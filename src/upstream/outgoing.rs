@@ -18,7 +18,7 @@ use super::{Target, UpstreamError, UpstreamRequest, sites::Sites};
 use crate::config::upstream::{Base, Origin};
 
 /// The gate's own part of `User-Agent`.
-const USER_AGENT_TOKEN: &str = concat!("feedgate/", env!("CARGO_PKG_VERSION"));
+pub(super) const USER_AGENT_TOKEN: &str = concat!("feedgate/", env!("CARGO_PKG_VERSION"));
 /// Longest `User-Agent` that is passed on, in bytes.
 const MAX_USER_AGENT: usize = 512;
 /// Client headers that the service's hosts get unchanged, besides those that are built here (facts §8).

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Special IPv4 networks (IANA's registry of RFC 6890): first address, bits, what they are.
 const SPECIAL_V4: [(Ipv4Addr, u8, &str); 16] = [
@@ -56,6 +56,11 @@ impl Reach {
     /// Public addresses and those of `listed`.
     pub(super) fn new(listed: &[IpNet]) -> Self {
         Self { listed: listed.into() }
+    }
+
+    /// Any address.
+    pub(super) fn anywhere() -> Self {
+        Self::new(&[Ipv4Net::default().into(), Ipv6Net::default().into()])
     }
 
     /// What keeps `address`, which `host` resolved to, from being connected to.

@@ -11,6 +11,7 @@ mod changes;
 mod clients;
 mod derived;
 mod documents;
+mod egress;
 mod faults;
 mod guards;
 mod identity;

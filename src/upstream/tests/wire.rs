@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::upstream::Upstream as Settings,
-    upstream::{Http, Phase, Upstream, UpstreamError},
+    upstream::{Http, Phase, Service, Target, Upstream, UpstreamError, UpstreamRequest},
 };
 
 async fn fails(script: Vec<Act>) -> UpstreamError {
@@ -244,10 +244,10 @@ async fn an_address_that_refuses_is_passed_over_for_the_next() {
     let server = Server::start(vec![vec![ok("one")]]).await;
     let http = http(&server);
     let name = || ("localhost".to_owned(), server.address().port());
-    http.resolver.remember(name(), [refusing, server.address()].into());
+    http.egress.resolver.remember(name(), [refusing, server.address()].into());
     assert_eq!(text(&http, "/x").await.unwrap(), "one");
 
-    http.resolver.remember(name(), [refusing, refusing].into());
+    http.egress.resolver.remember(name(), [refusing, refusing].into());
     let error = text(&http, "/x").await.unwrap_err();
     assert!(matches!(&error, UpstreamError::Connect { host, .. } if *host == server.authority()), "{error}");
     assert_eq!(server.connections(), 1);
@@ -266,6 +266,90 @@ async fn an_address_out_of_reach_is_refused_by_host_address_and_rule() {
     assert_eq!(server.connections(), 0);
     let listed = Settings { private_networks: vec!["127.0.0.0/8".parse().unwrap()], ..named };
     assert_eq!(text(&Http::new(&listed).unwrap(), "/x").await.unwrap(), "one");
+}
+
+/// Settings with `server` as a proxy that wants a credential, for two hosts that only it could find.
+fn through(server: &Server) -> Settings {
+    let text = format!(
+        "[upstream]\npkgs = \"http://one.invalid/{{org}}\"\nfeeds = \"http://two.invalid:81/{{org}}\"\n\
+         proxy = \"{}\"\nproxy_credential_env = \"PROXY\"\n",
+        server.url()
+    );
+    let environment = [("PROXY".to_owned(), "gate:planted".to_owned())].into();
+    crate::config::Config::parse(&text, &environment).unwrap().config.upstream
+}
+
+#[tokio::test]
+async fn what_a_proxy_says_is_the_error_and_its_credential_is_not() {
+    let rows = [
+        (
+            answer("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"),
+            "does not take the gate's credential (407)",
+        ),
+        (
+            answer("HTTP/1.1 403 Forbidden\r\nX: y\r\n\r\n<html>"),
+            "does not let the gate connect to this host (403)",
+        ),
+        (answer("HTTP/1.0 503 Nope\r\n\r\n"), "answered with status 503"),
+        (answer("SSH-2.0-x\r\n"), "gave no answer that is HTTP"),
+        (answer("HTTP/1.1 200 OK\r\n\r\nmore"), "gave no answer that is HTTP"),
+        (answer("HTTP/1.1 200 OK\r\n"), "gave no answer that is HTTP"),
+        (
+            answer(&format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(20_000))),
+            "gave no answer that is HTTP",
+        ),
+        (Act::Close, "gave no answer that is HTTP"),
+        (Act::Hang, "gave no connection in time"),
+    ];
+    for (act, expected) in rows {
+        let impatient = matches!(act, Act::Hang);
+        let server = Server::start(vec![vec![act]]).await;
+        let connect_timeout = if impatient { SHORT } else { AMPLE };
+        let settings = Settings { connect_timeout, ..through(&server) };
+        let error = text(&Http::new(&settings).unwrap(), "/x").await.unwrap_err();
+        assert!(matches!(&error, UpstreamError::Connect { host, .. } if host == "one.invalid"), "{error}");
+        let (error, credential) = (error.to_string(), "Proxy-Authorization: Basic Z2F0ZTpwbGFudGVk\r\n");
+        assert!(error.contains(&format!("proxy {} {expected}", server.authority())), "{error}");
+        assert!(!error.contains("planted") && !error.contains("Z2F0"), "{error}");
+        if !impatient {
+            let asked = server.requests().concat();
+            assert!(
+                asked.starts_with("CONNECT one.invalid:80 HTTP/1.1\r\nHost: one.invalid:80\r\n"),
+                "{asked}"
+            );
+            assert!(asked.contains(credential), "{asked}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_is_kept_for_its_host_and_no_other() {
+    let tunnel = || answer("HTTP/1.1 200 Connection established\r\nX: y\r\n\r\n");
+    let server =
+        Server::start(vec![vec![tunnel(), ok("one"), ok("three")], vec![tunnel(), ok("two"), ok("four")]])
+            .await;
+    let http = Http::new(&through(&server)).unwrap();
+    let to = |service| {
+        UpstreamRequest::get(
+            Target::Service {
+                service,
+                org: crate::ident::Name::parse("contoso").unwrap(),
+                path: "/x".to_owned(),
+            },
+            super::anybody(),
+        )
+    };
+    let hosts = [Service::Pkgs, Service::Feeds, Service::Pkgs, Service::Feeds];
+    for (service, expected) in hosts.into_iter().zip(["one", "two", "three", "four"]) {
+        assert_eq!(whole(http.fetch(&to(service)).await.unwrap()).await.unwrap(), expected);
+    }
+    assert_eq!(server.connections(), 2);
+    let inside: Vec<_> =
+        server.requests().into_iter().filter(|request| !request.starts_with("CONNECT")).collect();
+    assert!(
+        inside.iter().all(|request| !request.to_lowercase().contains("proxy-authorization")),
+        "{inside:?}"
+    );
 }
 
 #[tokio::test]

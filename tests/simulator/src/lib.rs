@@ -26,6 +26,7 @@
 //! - `service`: requests to replies, one file per protocol, `rest` and `feeds` for the REST of the two hosts; `wire`:
 //!   replies to bytes, and faults.
 //! - `builder`, `simulator`: the handle; `fault`, `throttle`, `pace`, `log`, `strain`: what a test can order and ask.
+//! - [`ConnectProxy`]: a small HTTP proxy.
 //! - [`client`]: a small HTTP client that reports what really came.
 //!
 //! # Left out
@@ -40,6 +41,7 @@ mod fault;
 mod hub;
 mod log;
 mod pace;
+mod proxy;
 mod service;
 mod simulator;
 mod strain;
@@ -55,6 +57,7 @@ pub use content::organisation::{Feed, Organisation, Scope, Token};
 pub use fault::{Fault, FaultKind, Matcher, Times};
 pub use log::{Listener, Logged, Violation, ViolationKind};
 pub use pace::Pace;
+pub use proxy::{Asked, Conduct, ConnectProxy};
 pub use service::error::SignIn;
 pub use simulator::Simulator;
 pub use strain::{CROSSING, Strain};
