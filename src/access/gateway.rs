@@ -15,6 +15,7 @@ use super::{
 use crate::{
     config::{self, AccessMode, FeedSettings, access::Rights},
     ident::{FeedRef, Name},
+    redact::Secret,
     upstream::Credential,
 };
 
@@ -147,18 +148,38 @@ impl Gateway {
             // What opens the gate must not reach the service.
             return if token.is_some() { Err(Stranger::Misplaced) } else { Ok(None) };
         }
-        let checked = match token {
-            Some(token) => self.check(token.reveal(), asking, &identity, now).map(|()| "token"),
-            None => self.check_network(asking).map(|()| "network"),
-        };
-        let outcome = checked.as_ref().copied().unwrap_or_else(|stranger| stranger.outcome());
-        self.checks.with_label_values(&[outcome]).inc();
-        let by_token = checked? == "token";
+        let by_token = self.checked(token.as_ref(), asking, &identity, now)? == "token";
         let gate = self.organisations.get(asking.org.folded()).and_then(|own| own.gate.as_ref());
         // The configuration holds only if there is one.
         let (id, credential) = gate.ok_or(Stranger::Missing)?;
         let turn = asking.caller.turn().filter(|_| by_token).copied();
         Ok(Some(Caller::of_gate(*id, turn, credential.header().await)))
+    }
+
+    /// Lets a caller into a mount, whose place stands where an organisation does.
+    ///
+    /// # Errors
+    /// When the caller is not let in.
+    pub fn admit_mounted(&self, asking: Asking<'_>, now: SystemTime) -> Result<(), Stranger> {
+        let token = asking.caller.own().and_then(shown);
+        self.checked(token.as_ref(), asking, &|_: &FeedRef| None, now).map(drop)
+    }
+
+    /// By what the caller is let in; counted.
+    fn checked(
+        &self,
+        token: Option<&Secret<String>>,
+        asking: Asking<'_>,
+        identity: &impl Fn(&FeedRef) -> Option<String>,
+        now: SystemTime,
+    ) -> Result<&'static str, Stranger> {
+        let checked = match token {
+            Some(token) => self.check(token.reveal(), asking, identity, now).map(|()| "token"),
+            None => self.check_network(asking).map(|()| "network"),
+        };
+        let outcome = checked.as_ref().copied().unwrap_or_else(|stranger| stranger.outcome());
+        self.checks.with_label_values(&[outcome]).inc();
+        checked
     }
 
     /// With whose credential the service is asked.

@@ -24,7 +24,7 @@ pub use attempts::{Attempt, Attempts};
 pub use caller::{Audience, Caller, CallerId, CallerKey};
 pub use gateway::{Asking, Gateway, GatewayError, Stranger};
 pub use places::{Same, Scope, same_feed};
-pub use tokens::{Token, TokenError, TokenFile, Wanted};
+pub use tokens::{Token, TokenError, TokenFile, Wanted, is_gate_token};
 pub use verdicts::VerdictError;
 
 use crate::{config, disk::Database, ident::FeedRef, upstream::Refusal};

@@ -326,6 +326,11 @@ fn by_id(tokens: Vec<Token>) -> HashMap<String, Token> {
     tokens.into_iter().map(|token| (token.id.clone(), token)).collect()
 }
 
+/// Whether a header's value is a gate token in any form that clients send: as Basic, as Bearer, or bare as a key.
+pub fn is_gate_token(value: &HeaderValue) -> bool {
+    value.as_bytes().starts_with(PREFIX.as_bytes()) || shown(value).is_some()
+}
+
 /// The gate token that `authorization` shows, as Bearer or as the password of Basic; with any user (facts §6).
 pub(super) fn shown(authorization: &HeaderValue) -> Option<Secret<String>> {
     let (scheme, value) = authorization.to_str().ok()?.split_once(' ')?;

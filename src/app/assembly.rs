@@ -10,7 +10,7 @@ use crate::{
     blob::DiskStore,
     cache::{DocumentCache, Generations, Identities, NegativeCache, PackageIndex, Responses, Sightings},
     clock::Clock,
-    config::{Config, Organisation},
+    config::{Config, Mount, Organisation},
     disk::{Database, DatabaseSettings, OpenError, StoreDirectory},
     document::rewrite::ServiceHosts,
     guard::Guards,
@@ -58,12 +58,28 @@ pub(super) async fn open_store(config: &Config, clock: &Clock) -> Result<(Databa
     Ok((opened.database, store))
 }
 
-/// The handlers and all that they ask.
-pub(super) fn handler(
+/// What answers requests for feeds, and what those below mounts.
+pub(super) fn handlers(
     config: &Config,
     clock: &Clock,
     registry: &Registry,
     shared: &Shared<'_>,
+) -> Result<(Handler, Mounts)> {
+    let metrics = CredentialMetrics::new(registry)?;
+    let rules = (config.organisations.as_slice(), config.feeds.as_slice());
+    let credentials = credentials(config, clock, &metrics);
+    let gateway = Arc::new(Gateway::new(&config.access, rules, &credentials, shared.key, registry)?);
+    let mounts = mounts(config, clock, shared, (Arc::clone(&gateway), &metrics))?;
+    Ok((handler(config, clock, registry, shared, gateway)?, mounts))
+}
+
+/// The handlers and all that they ask.
+fn handler(
+    config: &Config,
+    clock: &Clock,
+    registry: &Registry,
+    shared: &Shared<'_>,
+    gateway: Arc<Gateway>,
 ) -> Result<Handler> {
     // Innermost first. The connection; the judgement of its host, which knows the dead; a permit, held while the body streams and measured with the wait for it; the
     // whole of a document, so that one that breaks is a failed try; a bar before dead hosts; and repeats around all of that, because each
@@ -99,13 +115,7 @@ pub(super) fn handler(
         changes: Following::new(&config.changes, shared.database, registry)?,
         blobs: Arc::new(shared.store.clone()),
         access: Access::new(shared.database, config.access.clone()),
-        gateway: Gateway::new(
-            &config.access,
-            (&config.organisations, &config.feeds),
-            &credentials(config, clock, registry)?,
-            shared.key,
-            registry,
-        )?,
+        gateway,
         attempts: Attempts::new(config.access.denied_per_minute),
         metadata: config.metadata.clone(),
         outage: config.outage.clone(),
@@ -120,21 +130,30 @@ pub(super) fn handler(
 }
 
 /// The mounts, over the same store.
-pub(super) fn mounts(config: &Config, clock: &Clock, shared: &Shared<'_>) -> Result<Mounts> {
+fn mounts(
+    config: &Config,
+    clock: &Clock,
+    shared: &Shared<'_>,
+    (gateway, metrics): (Arc<Gateway>, &CredentialMetrics),
+) -> Result<Mounts> {
     let origins = Mirrored::new(&config.upstream).context("upstream")?;
     let responses = Responses::new(shared.database, Arc::new(shared.store.clone()));
-    Ok(Mounts::new(config.mounts.clone(), origins, responses, clock.clone()))
+    let credential = |mount: &Mount| {
+        let (settings, whose) = (mount.credential.clone()?, mount.path.clone());
+        Some(Credential::new(settings, whose, clock.clone(), metrics.clone()))
+    };
+    let mounts = config.mounts.iter().map(|mount| (mount.clone(), credential(mount))).collect();
+    Ok(Mounts::new(mounts, origins, responses, gateway, clock.clone()))
 }
 
 /// The gate's own credentials, by organisation in lower case.
-fn credentials(config: &Config, clock: &Clock, registry: &Registry) -> Result<HashMap<String, Credential>> {
-    let metrics = CredentialMetrics::new(registry)?;
+fn credentials(config: &Config, clock: &Clock, metrics: &CredentialMetrics) -> HashMap<String, Credential> {
     let credential = |one: &Organisation| {
         let name = one.name.folded().to_owned();
         let settings = one.credential.clone()?;
         Some((name.clone(), Credential::new(settings, name, clock.clone(), metrics.clone())))
     };
-    Ok(config.organisations.iter().filter_map(credential).collect())
+    config.organisations.iter().filter_map(credential).collect()
 }
 
 fn advisories(config: &Config) -> Result<Option<Advisories>> {

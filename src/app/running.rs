@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, task::JoinSet, time::interval};
 
 use super::{
     Reloads, Sockets,
-    assembly::{Shared, handler, mounts, open_store},
+    assembly::{Shared, handlers, open_store},
     doors::Doors,
     listening::{AdminSockets, Listening, serve, serve_socket},
 };
@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     config::{Config, Credential, StoreSettings},
     disk::Database,
-    handler::{Archives, Errands, Handler, Modes},
+    handler::{Archives, Errands, Handler, Modes, Mounts},
     proxy::{AccessLog, Edge, EdgeMetrics, Forwarder, Intake, Outflow},
     route::{Collections, MountPaths},
     throttle::{Limits, Throttle},
@@ -74,8 +74,7 @@ impl Running {
         let key = CallerKey::load_or_create(&config.store.path).context("the key of the caller hash")?;
         let key = Arc::new(key);
         let shared = Shared { database: &database, store: &store, throttle: &throttle, key: &key };
-        let handler = handler(&config, &clock, &registry, &shared)?;
-        let mounts = mounts(&config, &clock, &shared)?;
+        let (handler, mounts) = handlers(&config, &clock, &registry, &shared)?;
         let metrics = EdgeMetrics::new(&registry)?;
         let figures = Figures::new(&registry, store.clone(), handler.clone())?;
         Load::register(&registry, Throttle::clone(&throttle))?;
@@ -85,7 +84,7 @@ impl Running {
         let edge = Edge {
             intake,
             handler: handler.clone(),
-            mounts,
+            mounts: mounts.clone(),
             forwarder: Forwarder { dialer: Dialer::new(&config.upstream), throttle, clock: clock.clone() },
             metrics: metrics.clone(),
             outflow: Outflow::default(),
@@ -109,7 +108,7 @@ impl Running {
         let modes = handler.parts().modes.clone();
         let reloads = Reloads::new(&registry, clock.now())?;
         let started = Started { addresses, admin_address, registry, modes, reloads, sockets };
-        let polls = background(&handler, &store, &config.store);
+        let polls = background((&handler, &mounts), &store, &config.store);
         let running = Self {
             store,
             database,
@@ -220,9 +219,14 @@ fn stand_ins(
 }
 
 /// What the gate does without being asked.
-fn background(handler: &Handler, store: &DiskStore, settings: &StoreSettings) -> JoinSet<()> {
+fn background(
+    (handler, mounts): (&Handler, &Mounts),
+    store: &DiskStore,
+    settings: &StoreSettings,
+) -> JoinSet<()> {
     let mut tasks = handler.follow_changes();
     handler.keep_credentials(&mut tasks);
+    mounts.keep_credentials(&mut tasks);
     if settings.scrub > 0 {
         tasks.spawn(handler.clone().scrub(store.clone(), settings.scrub));
     }

@@ -184,7 +184,7 @@ impl Config {
             access: Access::read(Keys::take(root, "access", findings)),
             organisations: Organisation::read_all(root, findings, environment),
             outage: Outage::read(Keys::take(root, "outage", findings)),
-            mounts: Mount::read_all(root, findings),
+            mounts: Mount::read_all(root, findings, environment),
             feeds: FeedSettings::read_all(root, findings),
             guards: Guard::read_all(root, findings),
             pins: Pin::read_all(root, findings),

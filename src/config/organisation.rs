@@ -8,6 +8,7 @@ use super::{
     Config, access,
     credential::Credential,
     keys::{Findings, Keys, Problem},
+    mount::{Admission, Mount},
     text_enum::text_enum,
 };
 use crate::ident::Name;
@@ -79,17 +80,27 @@ impl Organisation {
     fn read(mut keys: Keys<'_>, environment: &BTreeMap<String, String>) -> Option<Self> {
         let name = keys.required("name", |text| Name::parse(text).map_err(|error| error.to_string()));
         let access = keys.parsed("access", AccessMode::Passthrough);
-        let kept = Credential::read_keys(&mut keys, ["credential_env", "credential_file"], environment);
+        let credential = GateCredential::read(&mut keys, environment);
+        keys.finish();
+        Some(Self { name: name?, access, credential })
+    }
+}
+
+// === impl GateCredential ===
+
+impl GateCredential {
+    /// Reads the keys of a credential in any table that may have one.
+    pub(super) fn read(keys: &mut Keys<'_>, environment: &BTreeMap<String, String>) -> Option<Self> {
+        let kept = Credential::read_keys(keys, ["credential_env", "credential_file"], environment);
         let command: Vec<String> = keys.list("credential_command", Vec::new());
         if kept.is_some() && !command.is_empty() {
             let rule = "must not be given besides `credential_env` or `credential_file`".to_owned();
             keys.problem("credential_command", format!("{command:?}"), rule);
         }
         let scheme = keys.parsed("scheme", Scheme::Basic);
-        keys.finish();
         let command = Some(Source::Command(command)).filter(|_| kept.is_none());
         let source = kept.map(Source::Kept).or(command.filter(Source::is_given));
-        Some(Self { name: name?, access, credential: source.map(|source| GateCredential { source, scheme }) })
+        source.map(|source| Self { source, scheme })
     }
 }
 
@@ -122,11 +133,21 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             problem(format!("feed[{index}].access"), format!("\"{mode}\""), needs);
         }
     }
+    gateway |= config.mounts.iter().any(|mount| matches!(mount.access, Admission::Gateway(_)));
     let asks = config.access.tokens.is_some() || !config.access.networks.is_empty() || config.access.open;
     let listeners = config.listeners.iter().enumerate();
     let listeners = listeners.map(|(index, one)| (format!("listener[{index}].address"), one.address));
     let all = std::iter::once(("listen.address".to_owned(), config.listen.address)).chain(listeners);
-    for (key, address) in all.filter(|(_, address)| gateway && !asks && !is_local(*address)) {
+    let far: Vec<_> = all.filter(|(_, address)| !is_local(*address)).collect();
+    let lent = |mount: &Mount| mount.credential.is_some() && mount.access == Admission::Open;
+    for (index, _) in config.mounts.iter().enumerate().filter(|(_, mount)| lent(mount)) {
+        if !far.is_empty() && !config.access.open {
+            let rule = "must be \"gateway\" beside a credential, which would be open to the network: a listener's \
+                        address is not loopback";
+            problem(format!("mount[{index}].access"), format!("\"{}\"", Admission::OPEN), rule);
+        }
+    }
+    for (key, address) in far.into_iter().filter(|_| gateway && !asks) {
         let rule = format!(
             "must be a loopback address, since the gate's own credentials would be open to the network: set \
              `access.tokens` or `access.networks`, or `access.open` to \"{}\"",

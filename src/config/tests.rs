@@ -8,7 +8,8 @@ const SHOWN: &str = include_str!("../../config/feedgate.toml");
 
 /// The variables that the shown tables name.
 fn shown_environment() -> BTreeMap<String, String> {
-    BTreeMap::from([("FEEDGATE_PAT_CONTOSO".to_owned(), "secret".to_owned())])
+    let names = ["FEEDGATE_PAT_CONTOSO", "FEEDGATE_MIRROR"];
+    names.into_iter().map(|name| (name.to_owned(), "secret".to_owned())).collect()
 }
 
 fn problems(text: &str) -> Vec<String> {
@@ -52,7 +53,8 @@ fn commented_tables() -> String {
 #[test]
 fn the_tables_that_are_shown_in_comments_are_valid_and_read_back() {
     // With a credential of the gate's own and a listener for the network, somebody must be kept out.
-    let tables = format!("access.networks = [\"10.0.0.0/8\"]\n{}", commented_tables());
+    let tables = commented_tables().replace("access = \"open\"", "access = \"gateway\"");
+    let tables = format!("access.networks = [\"10.0.0.0/8\"]\n{tables}");
     let loaded = Config::parse(&tables, &shown_environment()).unwrap();
     assert_eq!((loaded.config.upstream.servers.len(), loaded.config.changes.len()), (1, 1));
     assert_eq!((loaded.config.feeds.len(), loaded.config.listeners.len()), (1, 1));

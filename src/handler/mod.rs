@@ -178,7 +178,7 @@ pub struct Parts {
     /// Verdicts.
     pub access: Access,
     /// Who may use the gate's own credentials.
-    pub gateway: Gateway,
+    pub gateway: Arc<Gateway>,
     /// Refusals that addresses caused.
     pub attempts: Attempts,
     /// Freshness of documents.

@@ -67,7 +67,13 @@ impl Intake {
         let Some(mounted) = self.mounts.find(target).map_err(IntakeError::Route)? else { return Ok(None) };
         framing::check(head.method, head.headers, head.http1, self.max_body).map_err(IntakeError::Framing)?;
         host(head)?;
-        Ok(Some(MountRequest { method: head.method.clone(), mounted, headers: head.headers.clone() }))
+        Ok(Some(MountRequest {
+            method: head.method.clone(),
+            mounted,
+            headers: head.headers.clone(),
+            caller: self.key.caller(head.headers.get(header::AUTHORIZATION)),
+            address: head.asker.map(|asker| asker.address),
+        }))
     }
 
     /// Understands a request, or says why not.

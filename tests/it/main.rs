@@ -23,6 +23,7 @@ mod logs;
 mod matrix;
 mod metrics;
 mod modes;
+mod mount_access;
 mod mounts;
 mod outages;
 mod packages;

@@ -1,24 +1,28 @@
 //! Mounts: other origins below a path of the gate, cached by the book.
 //!
 //! [`crate::policy`] decides by headers and times alone; here the origin is asked, responses are kept on their way to
-//! the client ([`keeping`]), and stored ones are sent ([`showing`]). A mount knows no feeds and no verdicts: whoever
-//! reaches the gate may read it, as far as its origin's headers let a shared cache tell. A credential of a client goes
-//! to the mount's origin, and what came of it is another's only if the origin says so (RFC 9111 §3.5).
+//! the client ([`keeping`]), and stored ones are sent ([`showing`]). A mount knows no feeds and no verdicts: whoever is
+//! let in ([`entry`]) may read it, as far as its origin's headers let a shared cache tell. A credential of a client goes
+//! to the mount's origin, unless the gate has its own there, and what came of it is another's only if the origin says
+//! so (RFC 9111 §3.5).
 //!
 //! Left out: several requests for what is not stored go to the origin each, since whether one answer may serve all is
 //! only known when it came (RFC 9111 §4). A write's body is read whole before it is sent, up to [`WRITE_MOST`].
 
+mod entry;
 mod keeping;
 mod showing;
 
-use std::{collections::HashSet, sync::Arc, time::SystemTime};
+use std::{collections::HashSet, net::IpAddr, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use parking_lot::Mutex;
+use tokio::task::JoinSet;
 
 use super::{CacheStatus, HandlerError, Reply, ReplyBody};
 use crate::{
+    access::{Caller, Gateway},
     blob::Blob,
     cache::{Asked, Kept, Responses},
     clock::Clock,
@@ -28,7 +32,7 @@ use crate::{
         storable, validators,
     },
     route::{MountPaths, Mounted},
-    upstream::{Mirrored, MirroredRequest, UpstreamError, UpstreamResponse},
+    upstream::{Credential, Mirrored, MirroredRequest, UpstreamError, UpstreamResponse},
 };
 use keeping::Keeping;
 
@@ -45,6 +49,9 @@ const FOR_THE_ORIGIN: [HeaderName; 2] = [header::IF_MATCH, header::IF_UNMODIFIED
 pub struct Mounts {
     paths: MountPaths,
     origins: Arc<[config::Mount]>,
+    /// The gate's own for each of them.
+    credentials: Arc<[Option<Credential>]>,
+    gateway: Arc<Gateway>,
     mirrored: Mirrored,
     responses: Responses,
     clock: Clock,
@@ -61,6 +68,10 @@ pub struct MountRequest {
     pub mounted: Mounted,
     /// The client's headers.
     pub headers: HeaderMap,
+    /// Who asks.
+    pub caller: Caller,
+    /// From where.
+    pub address: Option<IpAddr>,
 }
 
 /// A stored response whose body is there.
@@ -97,10 +108,33 @@ struct Refreshing {
 // === impl Mounts ===
 
 impl Mounts {
-    /// The mounts of a configuration.
-    pub fn new(mounts: Vec<config::Mount>, mirrored: Mirrored, responses: Responses, clock: Clock) -> Self {
-        let paths = MountPaths::new(mounts.iter().map(|mount| mount.path.clone()));
-        Self { paths, origins: mounts.into(), mirrored, responses, clock, refreshing: Arc::default() }
+    /// The mounts of a configuration, each with the gate's own credential for its origin; `gateway` knows whom it lets
+    /// in.
+    pub fn new(
+        mounts: Vec<(config::Mount, Option<Credential>)>,
+        mirrored: Mirrored,
+        responses: Responses,
+        gateway: Arc<Gateway>,
+        clock: Clock,
+    ) -> Self {
+        let (origins, credentials): (Vec<_>, Vec<_>) = mounts.into_iter().unzip();
+        Self {
+            paths: MountPaths::new(origins.iter().map(|mount| mount.path.clone())),
+            origins: origins.into(),
+            credentials: credentials.into(),
+            gateway,
+            mirrored,
+            responses,
+            clock,
+            refreshing: Arc::default(),
+        }
+    }
+
+    /// Keeps the gate's own credentials; ends when the set is dropped.
+    pub fn keep_credentials(&self, tasks: &mut JoinSet<()>) {
+        for credential in self.credentials.iter().flatten() {
+            tasks.spawn(credential.clone().keep());
+        }
     }
 
     /// Where they are.
@@ -111,12 +145,14 @@ impl Mounts {
     /// Answers one request, whose body is whole.
     ///
     /// # Errors
-    /// The origin gives no answer and nothing stored may stand in, or only what is stored was asked for.
+    /// The caller is not let in; the origin gives no answer and nothing stored may stand in; or only what is stored was
+    /// asked for.
     pub async fn answer(&self, request: &MountRequest, body: Bytes) -> Result<Reply, HandlerError> {
         let mount = self.origins.get(request.mounted.index);
         let mount = mount.ok_or_else(|| HandlerError::Internal("a mount that does not exist".to_owned()))?;
+        let request = self.admit(mount, request)?;
         let url = format!("{}{}{}", mount.upstream.origin, mount.upstream.prefix, request.mounted.path);
-        let work = Work { mounts: self, mount, request, url };
+        let work = Work { mounts: self, mount, request: &request, url };
         if matches!(request.method, Method::GET | Method::HEAD) {
             work.read().await
         } else {
@@ -253,15 +289,18 @@ impl Work<'_> {
             }
             headers.extend(conditions);
         }
+        self.authorize(&mut headers).await?;
         let (asked, requested_at) = (self.mounts.responses.ask(&self.url), self.mounts.now());
         let path = self.request.mounted.path.clone();
         let outgoing = MirroredRequest { method: self.request.method.clone(), path, headers, body };
-        let response = self.mounts.mirrored.send(&self.mount.upstream, outgoing).await?;
+        let mut response = self.mounts.mirrored.send(&self.mount.upstream, outgoing).await?;
+        self.without_session(&mut response);
         Ok(Exchange { response, requested_at, received_at: self.mounts.now(), asked })
     }
 
     /// Passes a response on, and keeps it on the way if it may be.
     async fn take(&self, exchange: Exchange, cause: Cause) -> Result<Reply, HandlerError> {
+        self.check_gate(exchange.response.status)?;
         let head = self.to_store(&exchange);
         let response = exchange.response;
         let length = response.headers.get(header::CONTENT_LENGTH);

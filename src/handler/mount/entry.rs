@@ -1,0 +1,86 @@
+//! Who may use a mount, and with what its origin is asked.
+//!
+//! What opens the gate stays at the gate: a gate token never goes on to an origin. Where the gate has a credential of
+//! its own for an origin, or asks callers for a gate token, nothing that a caller shows of itself goes there.
+
+use std::{borrow::Cow, sync::Arc};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::{MountRequest, Mounts, Work};
+use crate::{
+    access::{Asking, is_gate_token},
+    config::{Mount, access::Rights, mount::Admission},
+    handler::HandlerError,
+    upstream::{Refusal, UpstreamError, UpstreamResponse},
+};
+
+/// What callers show of themselves.
+const SHOWN_BY_CALLERS: [HeaderName; 3] =
+    [header::AUTHORIZATION, header::COOKIE, HeaderName::from_static("x-nuget-apikey")];
+
+// === impl Mounts ===
+
+impl Mounts {
+    /// Lets the caller in, and leaves out of its request what is for the gate alone.
+    pub(super) fn admit<'a>(
+        &self,
+        mount: &Mount,
+        request: &'a MountRequest,
+    ) -> Result<Cow<'a, MountRequest>, HandlerError> {
+        if let Admission::Gateway(place) = &mount.access {
+            let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
+            let asking = Asking {
+                caller: &request.caller,
+                address: request.address,
+                org: place,
+                feed: None,
+                needs: if reads { Rights::Read } else { Rights::Write },
+            };
+            self.gateway.admit_mounted(asking, self.now())?;
+        }
+        let stays = |(name, value): &(&HeaderName, &HeaderValue)| {
+            (mount.is_asked_by_gate() && SHOWN_BY_CALLERS.contains(name)) || is_gate_token(value)
+        };
+        let names: Vec<HeaderName> =
+            request.headers.iter().filter(stays).map(|(name, _)| name.clone()).collect();
+        if names.is_empty() {
+            return Ok(Cow::Borrowed(request));
+        }
+        let mut request = request.clone();
+        for name in &names {
+            request.headers.remove(name);
+        }
+        Ok(Cow::Owned(request))
+    }
+}
+
+// === impl Work ===
+
+impl Work<'_> {
+    /// Adds the gate's own credential to a request, if it has one for this origin.
+    pub(super) async fn authorize(&self, headers: &mut HeaderMap) -> Result<(), UpstreamError> {
+        let Some(Some(credential)) = self.mounts.credentials.get(self.request.mounted.index) else {
+            return Ok(());
+        };
+        let credential = credential.header().await;
+        let credential = credential.map_err(|error| UpstreamError::Request(format!("mount: {error}")))?;
+        headers.insert(header::AUTHORIZATION, credential);
+        Ok(())
+    }
+
+    /// Leaves out of a response what is about the gate's own session there.
+    pub(super) fn without_session(&self, response: &mut UpstreamResponse) {
+        if self.mount.credential.is_some() {
+            response.headers.remove(header::SET_COOKIE);
+        }
+    }
+
+    /// An origin's refusal of the gate's own credential: a client that saw it would throw away a good one.
+    pub(super) fn check_gate(&self, status: StatusCode) -> Result<(), HandlerError> {
+        if self.mount.credential.is_some() && status == StatusCode::UNAUTHORIZED {
+            return Err(HandlerError::GateRefused(Arc::new(Refusal::challenge(""))));
+        }
+        Ok(())
+    }
+}
