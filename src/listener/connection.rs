@@ -231,7 +231,11 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let bytes = self.facts.dating.apply(bytes);
+        let written = Pin::new(&mut self.stream).poll_write(context, &bytes);
+        if written.is_ready() {
+            self.facts.dating.over();
+        }
         self.written(context, written, |length| *length)
     }
 

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use ipnet::IpNet;
 use pingora::protocols::http::ServerSession;
 
-use super::{framing::FramingError, messages::REFUSED};
+use super::{dating::Dating, framing::FramingError, messages::REFUSED};
 
 /// What a connection tells about every request on it.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Facts {
     is_tls: bool,
     /// The networks of proxies whose `X-Forwarded-*` are believed; none when this connection is not of one.
     proxies: Option<Arc<[IpNet]>>,
+    /// The date of the answer that is sent next.
+    pub dating: Dating,
     /// Why a head was refused; the stand-in for it is the connection's last request.
     pub(super) refused_head: OnceLock<FramingError>,
     /// Why the body of the last request was refused.
@@ -42,7 +44,14 @@ pub struct Asker<'a> {
 impl Facts {
     /// Facts about a connection from `client`.
     pub fn new(client: SocketAddr, is_tls: bool, proxies: Option<Arc<[IpNet]>>) -> Self {
-        Self { client, is_tls, proxies, refused_head: OnceLock::new(), refused_body: OnceLock::new() }
+        Self {
+            client,
+            is_tls,
+            proxies,
+            dating: Dating::default(),
+            refused_head: OnceLock::new(),
+            refused_body: OnceLock::new(),
+        }
     }
 
     /// The facts about the connection of a request; none when the connection is not of a listener here.

@@ -7,6 +7,7 @@
 mod accept;
 mod chunks;
 mod connection;
+mod dating;
 mod facts;
 mod framing;
 mod gather;

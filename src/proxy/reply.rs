@@ -18,6 +18,7 @@ use crate::{
     blob::fill::FillReader,
     document::conditional::if_none_match,
     handler::{PackageBody, Reply, ReplyBody},
+    listener::Facts,
 };
 
 /// Bytes of a document for one write.
@@ -70,6 +71,9 @@ pub async fn send(session: &mut Session, context: &mut RequestContext, reply: Re
     let mut head = head(status, headers);
     if let Some(reason) = reason.as_deref().filter(|reason| is_reason_phrase(reason)) {
         head.set_reason_phrase(Some(reason))?;
+    }
+    if let Some(facts) = Facts::of(session.as_downstream()) {
+        facts.dating.set(head.headers.get(header::DATE).map(HeaderValue::as_bytes));
     }
     session.write_response_header(Box::new(head), silent).await?;
     if silent { Ok(()) } else { send_payload(session, context, payload).await }

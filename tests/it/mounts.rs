@@ -159,6 +159,32 @@ async fn what_a_credential_brought_is_shared_only_if_the_origin_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stored_response_keeps_the_date_that_it_came_with() {
+    let date = "Tue, 14 Nov 2023 22:13:00 GMT";
+    let scene = Scene::new(move |_| {
+        answer(
+            "200 OK",
+            &format!("Cache-Control: max-age=600\r\nDate: {date}\r\n"),
+            format!("\r\nDate: {date}"),
+        )
+    })
+    .await;
+    for _ in 0..2 {
+        let reply = scene.get("").await;
+        assert_eq!((reply.all("date"), reply.text()), (vec![date], format!("\r\nDate: {date}")));
+    }
+    // Other answers on the same connection have the time of sending.
+    let mut client = Client::connect(scene.gate.address()).await;
+    for (path, own) in [(PATH, true), ("/nowhere", false), (PATH, true)] {
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: g\r\n\r\n")).await;
+        let reply = client.read("GET").await.unwrap();
+        assert_eq!(reply.all("date") == [date], own, "{path}: {:?}", reply.all("date"));
+        assert_eq!(reply.all("date").len(), 1);
+    }
+    assert_eq!(scene.asked(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stale_response_stands_in_where_that_is_allowed() {
     let mut scene = Scene::new(|seen: &Seen| {
         let control = if seen.path().contains("strict") { "max-age=1, must-revalidate" } else { "max-age=1" };
