@@ -6,6 +6,7 @@
 mod access;
 mod admin;
 mod audit;
+mod bombs;
 mod bursts;
 mod changes;
 mod clients;
