@@ -1,7 +1,7 @@
 //! The certificate of a TLS listener: read from PEM files, and read again when they change.
 //!
-//! rustls with its defaults: TLS 1.2 and 1.3, forward secrecy and authenticated ciphers only. HTTP/2 or HTTP/1.1 by
-//! ALPN. A connection keeps the certificate that it began with.
+//! rustls with its defaults: TLS 1.2 and 1.3, forward secrecy and authenticated ciphers only, but by the listener's order
+//! and not the client's. HTTP/2 or HTTP/1.1 by ALPN. A connection keeps the certificate that it began with.
 
 use std::{
     path::{Path, PathBuf},
@@ -114,6 +114,7 @@ fn configuration(files: &TlsFiles, contents: &[Vec<u8>]) -> Result<ServerConfig,
         _ => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|e| bad(&files.key, &e))?;
+    config.ignore_client_order = true;
     config.alpn_protocols = vec![H2.to_vec(), HTTP1.to_vec()];
     Ok(config)
 }
