@@ -166,10 +166,11 @@ impl Running {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        if tokio::time::timeout(self.drain_timeout, idle).await.is_err() {
+        // Clients are waited for; operators' jobs, which would go on asking for more, are not.
+        let ((), idle) = tokio::join!(self.jobs.shut_down(), tokio::time::timeout(self.drain_timeout, idle));
+        if idle.is_err() {
             tracing::warn!(requests = self.metrics.in_flight(), "drain timeout: requests are cut off");
         }
-        self.jobs.shut_down().await;
         for listening in &self.gate {
             listening.service.abort();
         }

@@ -16,6 +16,7 @@ use feedgate_simulator::{
     client::{Connection, Url, basic},
 };
 use futures::future::join_all;
+use serde_json::json;
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
 use crate::{
@@ -267,4 +268,20 @@ async fn a_socket_that_systemd_hands_over_is_the_listener_with_its_address() {
     let gone = tokio::net::TcpStream::connect(address).await;
     assert!(gone.is_ok(), "the socket is not the gate's: {gone:?}");
     drop(socket);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_ends_at_once_when_the_gate_drains_and_clients_are_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_simulator, mut process, _) = scene(folder.path(), "30s").await;
+    let download = begin(&process, 0).await;
+    let needs = [json!({ "path": format!("/{}", slow(1)) })];
+    let body = json!({ "authorization": basic("any", PAT), "needs": needs }).to_string();
+    let url = process.admin_url("admin/v1/warm");
+    let started = feedgate_simulator::client::send("POST", &url, &[], body.as_bytes()).await.unwrap();
+    assert!(started.status < 300, "{}", started.text());
+    process.signal("TERM").await;
+    assert_eq!(process.ended().await, Some(0));
+    assert_eq!(process.logged("job over").await["state"], "cancelled");
+    assert!(download.await.unwrap().0);
 }
