@@ -14,7 +14,7 @@ pub mod fill;
 mod hot;
 mod memory_store;
 mod pages;
-mod record;
+pub mod record;
 mod vso_hash;
 
 use std::sync::Arc;

@@ -26,7 +26,7 @@ const SHA512: u8 = 0b10;
 
 /// Where a blob's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub enum Place {
     /// In the database, in chunks.
     Chunks,
     /// In a file of its own.
@@ -45,24 +45,24 @@ impl Place {
 
 /// What the database knows of a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub struct Record {
     /// What callers see.
-    pub(super) stat: BlobStat,
+    pub stat: BlobStat,
     /// Where the bytes are.
-    pub(super) place: Place,
+    pub place: Place,
     /// When it was stored, in milliseconds since 1970.
-    pub(super) created: u64,
+    pub created: u64,
     /// When it was last used, as far as written down; the time in its key in the eviction order.
-    pub(super) used: u64,
+    pub used: u64,
     /// Checksums of a file's pages; empty for chunks and for files that were stored without.
-    pub(super) sums: Sums,
+    pub sums: Sums,
 }
 
 // === impl Record ===
 
 impl Record {
     /// As stored.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let Digests { sha1, sha512 } = &self.stat.digests;
         let mut bytes = Vec::with_capacity(FIXED + 84 + 4 * self.sums.len());
         bytes.push(if self.sums.is_empty() { WITHOUT_SUMS } else { WITH_SUMS });
@@ -85,7 +85,7 @@ impl Record {
     }
 
     /// Reads what [`Record::encode`] wrote; `None` for anything else.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (fixed, rest) = bytes.split_at_checked(FIXED)?;
         let &[version @ (WITHOUT_SUMS | WITH_SUMS), kind, place, present, ..] = fixed else { return None };
         let number = |at: usize| Some(u64::from_be_bytes(fixed.get(at..at + 8)?.try_into().ok()?));

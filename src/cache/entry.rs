@@ -61,7 +61,7 @@ impl Entry {
     }
 
     /// The stored form; `None` when the body is in memory only.
-    pub(super) fn encode(&self) -> Option<Vec<u8>> {
+    pub fn encode(&self) -> Option<Vec<u8>> {
         let Body::Stored(id) = &self.body else { return None };
         let Origin { content_type, spelling } = &self.origin;
         let millis = self.fetched_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -80,7 +80,7 @@ impl Entry {
     }
 
     /// Reads the stored form.
-    pub(super) fn decode(stored: &[u8]) -> Option<Self> {
+    pub fn decode(stored: &[u8]) -> Option<Self> {
         let (fixed, text) = stored.split_at_checked(FIXED)?;
         if fixed[0] != VERSION {
             return None;

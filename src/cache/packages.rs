@@ -111,7 +111,7 @@ impl PackageIndex {
             let mut contradictions = Vec::new();
             for (key, entry) in listed {
                 let _turn = index.turns.of(&key);
-                let known = index.tree.get(key.as_bytes())?.and_then(|stored| decode(&stored));
+                let known = index.tree.get(key.as_bytes())?.and_then(|stored| PackageEntry::decode(&stored));
                 match known.filter(|known| known.removals == entry.removals) {
                     Some(known) if known.id == entry.id => {}
                     Some(known) if known.source == Source::Bytes => {
@@ -134,20 +134,22 @@ impl PackageIndex {
     /// # Errors
     /// When the disk cannot be read.
     pub async fn blobs(&self) -> Result<Vec<(String, StorageId)>, DiskError> {
-        super::named_blobs(&self.tree, |stored| Some(decode(stored)?.id)).await
+        super::named_blobs(&self.tree, |stored| Some(PackageEntry::decode(stored)?.id)).await
     }
 
     /// The entries whose keys begin with `prefix`; unreadable ones are left out.
     pub fn scan(&self, prefix: &str) -> impl Iterator<Item = (String, PackageEntry)> + use<> {
         let entries = self.tree.scan_prefix(prefix.as_bytes()).filter_map(Result::ok);
-        entries.filter_map(|(key, stored)| Some((String::from_utf8(key.to_vec()).ok()?, decode(&stored)?)))
+        entries.filter_map(|(key, stored)| {
+            Some((String::from_utf8(key.to_vec()).ok()?, PackageEntry::decode(&stored)?))
+        })
     }
 
     /// Reads an entry into memory.
     fn read(&self, key: &str) -> Result<Option<PackageEntry>, DiskError> {
         let _turn = self.turns.of(key);
         let Some(stored) = self.tree.get(key.as_bytes())? else { return Ok(None) };
-        let entry = decode(&stored);
+        let entry = PackageEntry::decode(&stored);
         if let Some(entry) = entry {
             self.memory.insert(key.into(), entry);
         } else {
@@ -161,42 +163,48 @@ impl PackageIndex {
     /// came from.
     fn write(&self, key: &str, entry: PackageEntry) -> Result<(), DiskError> {
         self.memory.invalidate(key);
-        self.tree.insert(key.as_bytes(), &encode(&entry))?;
+        self.tree.insert(key.as_bytes(), &entry.encode())?;
         self.memory.insert(key.into(), entry);
         Ok(())
     }
 }
 
-fn encode(entry: &PackageEntry) -> [u8; STORED] {
-    let millis = entry.named_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let mut stored = [VERSION; STORED];
-    stored[1..9].copy_from_slice(&u64::try_from(millis).unwrap_or(u64::MAX).to_be_bytes());
-    stored[9..42].copy_from_slice(entry.id.as_bytes());
-    stored[42..50].copy_from_slice(&entry.removals.to_be_bytes());
-    stored[50] = match entry.source {
-        Source::Bytes => 0,
-        Source::Listing => 1,
-    };
-    stored
-}
+// === impl PackageEntry ===
 
-fn decode(stored: &[u8]) -> Option<PackageEntry> {
-    let stored: &[u8; STORED] = stored.try_into().ok()?;
-    let millis = u64::from_be_bytes(stored.get(1..9)?.try_into().ok()?);
-    let id = StorageId::from_bytes(stored.get(9..42)?)?;
-    let named_at = UNIX_EPOCH.checked_add(Duration::from_millis(millis))?;
-    let removals = u64::from_be_bytes(stored.get(42..50)?.try_into().ok()?);
-    let source = match stored[50] {
-        0 => Source::Bytes,
-        1 => Source::Listing,
-        _ => return None,
-    };
-    (stored[0] == VERSION).then_some(PackageEntry { id, named_at, removals, source })
+impl PackageEntry {
+    /// The stored form.
+    pub fn encode(&self) -> [u8; STORED] {
+        let millis = self.named_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let mut stored = [VERSION; STORED];
+        stored[1..9].copy_from_slice(&u64::try_from(millis).unwrap_or(u64::MAX).to_be_bytes());
+        stored[9..42].copy_from_slice(self.id.as_bytes());
+        stored[42..50].copy_from_slice(&self.removals.to_be_bytes());
+        stored[50] = match self.source {
+            Source::Bytes => 0,
+            Source::Listing => 1,
+        };
+        stored
+    }
+
+    /// Reads what [`PackageEntry::encode`] wrote; `None` for anything else.
+    pub fn decode(stored: &[u8]) -> Option<Self> {
+        let stored: &[u8; STORED] = stored.try_into().ok()?;
+        let millis = u64::from_be_bytes(stored.get(1..9)?.try_into().ok()?);
+        let id = StorageId::from_bytes(stored.get(9..42)?)?;
+        let named_at = UNIX_EPOCH.checked_add(Duration::from_millis(millis))?;
+        let removals = u64::from_be_bytes(stored.get(42..50)?.try_into().ok()?);
+        let source = match stored[50] {
+            0 => Source::Bytes,
+            1 => Source::Listing,
+            _ => return None,
+        };
+        (stored[0] == VERSION).then_some(Self { id, named_at, removals, source })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Contradiction, PackageEntry, PackageIndex, STORED, Source, decode, encode};
+    use super::{Contradiction, PackageEntry, PackageIndex, STORED, Source};
     use crate::{
         disk::{Database, DatabaseSettings, StoreDirectory},
         ident::StorageId,
@@ -260,12 +268,12 @@ mod tests {
         golden.extend([7; 32]);
         golden.push(0);
         golden.extend([0, 0, 0, 0, 0, 0, 0, 3, 1]);
-        assert_eq!(encode(&entry).to_vec(), golden);
-        assert_eq!(decode(&golden), Some(entry));
+        assert_eq!(entry.encode().to_vec(), golden);
+        assert_eq!(PackageEntry::decode(&golden), Some(entry));
         for length in 0..STORED {
-            assert_eq!(decode(&golden[..length]), None);
+            assert_eq!(PackageEntry::decode(&golden[..length]), None);
         }
         golden[0] = 9;
-        assert_eq!(decode(&golden), None);
+        assert_eq!(PackageEntry::decode(&golden), None);
     }
 }

@@ -12,6 +12,9 @@ use super::units;
 /// Longest duration: a point in time that far away can still be counted with.
 const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
 
+/// How much of a value a mistake shows, in characters.
+const LONGEST_SHOWN: usize = 120;
+
 /// One mistake: which key, what it says, what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -277,12 +280,15 @@ impl<'a> Keys<'a> {
         value
     }
 
-    /// Reports a mistake of `key`. A password in a URL is not told: it may be the mistake.
+    /// Reports a mistake of `key`; of a long value only the start. A password in a URL is not told: it may be the mistake.
     pub fn problem(&mut self, key: &str, value: String, rule: String) {
-        let value = match (value.find("://"), value.rfind('@')) {
+        let mut value = match (value.find("://"), value.rfind('@')) {
             (Some(start), Some(end)) if start < end => format!("{}***{}", &value[..start + 3], &value[end..]),
             _ => value,
         };
+        if let Some((end, _)) = value.char_indices().nth(LONGEST_SHOWN) {
+            value.truncate(end);
+        }
         self.findings.problems.push(Problem { key: format!("{}.{key}", self.path), value, rule });
     }
 
@@ -302,5 +308,5 @@ where
 }
 
 fn shorten(value: &Value) -> String {
-    value.to_string().chars().take(120).collect()
+    value.to_string().chars().take(LONGEST_SHOWN).collect()
 }

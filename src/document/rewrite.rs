@@ -6,8 +6,8 @@
 //!
 //! No parse is needed for that. In valid JSON a quote that is not escaped and is followed by a character of
 //! a word opens a string, so a search for `://` and a look back to the quote finds every candidate at the
-//! speed of `memmem`; host names are then compared one by one, in any case and however escaped. The body must
-//! have passed [`super::validate_json`] or [`super::validate_xml`]. Blob hosts are never rewritten: their URLs
+//! speed of `memmem`. XML is read from tag to tag: what a look back finds there may be a part of a value. Host names are
+//! then compared one by one, in any case and however escaped. The body must have passed [`super::validate_json`] or [`super::validate_xml`]. Blob hosts are never rewritten: their URLs
 //! are signed and must not occur at all, so they only count as leaks.
 
 mod hosts;
@@ -17,7 +17,6 @@ mod text;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use memchr::memmem;
 
 use self::{
     hosts::{Found, Mapped, Org},
@@ -26,9 +25,6 @@ use self::{
 };
 
 pub use self::hosts::ServiceHosts;
-
-/// How far before an odd escape the start of its string may be; longer than any prefix that is replaced.
-const LOOK_BACK: usize = 512;
 
 /// What the gate's own URLs look like to the client that asked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -222,40 +218,19 @@ impl Rewriter {
 
     /// Every URL of the service at the start of a string, in order.
     fn sightings<S: Syntax>(&self, body: &[u8]) -> Vec<Sighting> {
-        let plain = memmem::find_iter(body, "://").filter_map(|at| scheme_start(body, at));
-        let mut found: Vec<_> = plain.filter_map(|start| self.look::<S>(body, start)).collect();
-        let in_order = found.len();
-        for needle in S::ESCAPES {
-            let odd = memmem::find_iter(body, needle)
-                .filter_map(|at| S::start_before(body, at.saturating_sub(LOOK_BACK)..at));
-            found.extend(odd.filter_map(|start| self.look::<S>(body, start)));
-        }
-        if found.len() > in_order {
+        let mut found = Vec::new();
+        S::each_start(body, |start| match self.hosts.find::<S>(body, start) {
+            Found::Foreign => {}
+            Found::Unmapped => found.push(Sighting { start, mapped: None }),
+            Found::Mapped(mapped) => found.push(Sighting { start, mapped: Some(mapped) }),
+        });
+        // Those that are found in more than one way, or out of order, are few.
+        if !found.is_sorted_by(|one, next| one.start < next.start) {
             found.sort_unstable_by_key(|sighting| sighting.start);
             found.dedup_by_key(|sighting| sighting.start);
         }
         found
     }
-
-    fn look<S: Syntax>(&self, body: &[u8], start: usize) -> Option<Sighting> {
-        if !S::is_start(body, start) {
-            return None;
-        }
-        match self.hosts.find::<S>(body, start) {
-            Found::Foreign => None,
-            Found::Unmapped => Some(Sighting { start, mapped: None }),
-            Found::Mapped(mapped) => Some(Sighting { start, mapped: Some(mapped) }),
-        }
-    }
-}
-
-/// Where `http` or `https` starts that ends right before `at`.
-fn scheme_start(body: &[u8], at: usize) -> Option<usize> {
-    let is = |scheme: &[u8]| {
-        let start = at.checked_sub(scheme.len())?;
-        body[start..at].eq_ignore_ascii_case(scheme).then_some(start)
-    };
-    is(b"https").or_else(|| is(b"http"))
 }
 
 /// Refuses a base that is no absolute URL, or that could end the string it is written into.

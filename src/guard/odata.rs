@@ -1,16 +1,14 @@
 //! NuGet v2's feeds (Atom) without the entries of versions that are kept from builds (facts §4.3).
 //!
-//! Entries are not nested and .NET writes no CDATA, so an entry is what lies between its tags; one whose id or version
-//! cannot be read is left out, since nobody can say that it is harmless.
+//! An entry is a child of the feed's element, and all between its tags goes with it; one whose id or version cannot be
+//! read is left out, since nobody can say that it is harmless. A document that is not well-formed stays as it is: no
+//! client can read an entry out of it.
 
 use std::time::SystemTime;
 
-use memchr::memmem;
+use roxmltree::{Document, Node};
 
 use super::told;
-
-const OPEN: &str = "<entry";
-const CLOSE: &str = "</entry>";
 
 /// The feed without the entries that `refuses` means, by lower-cased id, version and time of release; `None` if nothing
 /// changes.
@@ -19,45 +17,32 @@ pub fn filter_feed(
     mut refuses: impl FnMut(&str, &str, Option<SystemTime>) -> bool,
 ) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(body).ok()?;
+    let document = Document::parse(text).ok()?;
     // An entry that stands alone is the whole document.
-    let start = memmem::find(body, b"<feed")?;
+    let feed = Some(document.root_element()).filter(|root| root.tag_name().name() == "feed")?;
     let mut out = String::with_capacity(text.len());
-    let (mut copied, mut at) = (0, start);
-    while let Some(open) = text[at..].find(OPEN).map(|offset| at + offset) {
-        let close = text[open..].find(CLOSE).map(|offset| open + offset + CLOSE.len())?;
-        let entry = &text[open..close];
-        let known = property(entry, "Id").or_else(|| element(entry, "title")).zip(property(entry, "Version"));
-        let released = property(entry, "Published").filter(|text| !text.starts_with("19")).and_then(told);
-        let gone = known.is_none_or(|(id, version)| refuses(&id.to_ascii_lowercase(), version, released));
-        if gone {
-            out.push_str(&text[copied..open]);
-            copied = close;
+    let mut copied = 0;
+    for entry in feed.children().filter(|node| node.tag_name().name() == "entry") {
+        let known = element(entry, "Id").or_else(|| element(entry, "title")).zip(element(entry, "Version"));
+        let published = element(entry, "Published").filter(|text| !text.starts_with("19"));
+        let released = published.and_then(told);
+        if known.is_none_or(|(id, version)| refuses(&id.to_ascii_lowercase(), version, released)) {
+            let range = entry.range();
+            out.push_str(text.get(copied..range.start)?);
+            copied = range.end;
         }
-        at = close;
     }
     (copied > 0).then(|| {
-        out.push_str(&text[copied..]);
+        out.push_str(text.get(copied..).unwrap_or_default());
         out.into_bytes()
     })
 }
 
-fn property<'a>(entry: &'a str, name: &str) -> Option<&'a str> {
-    element(entry, &format!("d:{name}"))
-}
-
-/// The text of the first element of that name.
-fn element<'a>(entry: &'a str, name: &str) -> Option<&'a str> {
-    let open = format!("<{name}");
-    let mut rest = entry;
-    loop {
-        rest = &rest[rest.find(&open)? + open.len()..];
-        // Another element may begin with the same letters.
-        if rest.starts_with(['>', ' ', '\t', '\r', '\n']) {
-            break;
-        }
-    }
-    let rest = &rest[rest.find('>')? + 1..];
-    Some(rest[..rest.find('<')?].trim())
+/// The text of the first element of that name in `entry`. Atom's own names begin with small letters, the properties'
+/// with capitals.
+fn element<'a>(entry: Node<'a, '_>, name: &str) -> Option<&'a str> {
+    let found = entry.descendants().find(|node| node.tag_name().name() == name);
+    found.and_then(|node| node.text()).map(str::trim)
 }
 
 #[cfg(test)]
@@ -73,12 +58,21 @@ mod tests {
 
     #[test]
     fn refused_entries_are_cut_out() {
-        let feed =
-            |entries: &[String]| format!("<?xml?><feed xmlns=\"x\"><id>u</id>{}</feed>", entries.concat());
+        let feed = |entries: &[String]| {
+            format!("<feed xmlns:d='d' xmlns:m='m'><id>u</id>{}</feed>", entries.concat())
+        };
         let all = feed(&[entry("A", "1.0"), entry("A", "2.0"), entry("B", "2.0")]);
         let filtered = filter_feed(all.as_bytes(), |id, version, _| (id, version) == ("a", "2.0")).unwrap();
         assert_eq!(String::from_utf8(filtered).unwrap(), feed(&[entry("A", "1.0"), entry("B", "2.0")]));
         assert_eq!(filter_feed(all.as_bytes(), |_, _, _| false), None);
+        let hidden =
+            "<!-- <entry> --><entry><title>A</title><d:Version>2.0</d:Version><![CDATA[</entry>]]></entry>";
+        let hidden = feed(&[hidden.to_owned()]);
+        assert_eq!(
+            filter_feed(hidden.as_bytes(), |_, _, _| true).unwrap(),
+            feed(&["<!-- <entry> -->".to_owned()]).as_bytes()
+        );
+        assert_eq!(filter_feed(b"<feed><entry></feed>", |_, _, _| true), None);
         let odd = feed(&["<entry><title/></entry>".to_owned()]);
         assert_eq!(filter_feed(odd.as_bytes(), |_, _, _| false).unwrap(), feed(&[]).as_bytes());
         assert_eq!(filter_feed(entry("A", "1.0").as_bytes(), |_, _, _| true), None);

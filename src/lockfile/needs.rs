@@ -75,11 +75,25 @@ fn by_convention(locked: &Locked, feed: FeedRef) -> PackageRoute {
     let package = match &locked.package {
         LockedPackage::Npm { name, version } => {
             let file = locked.resolved.as_deref().and_then(origin::tarball).map(|(_, file)| file);
-            Package::Npm { name: name.clone(), file: file.unwrap_or_else(|| origin::file_of(name, version)) }
+            let written = file.map(|file| PackageRoute {
+                feed: feed.clone(),
+                package: Package::Npm { name: name.clone(), file },
+            });
+            // A URL may call the file what no registry does.
+            if let Some(route) = written.filter(is_read_back) {
+                return route;
+            }
+            Package::Npm { name: name.clone(), file: origin::file_of(name, version) }
         }
         LockedPackage::Nuget { id, version } => Package::Nuget { id: id.clone(), version: version.clone() },
     };
     PackageRoute { feed, package }
+}
+
+/// Whether the gate takes the package's path for what it is.
+fn is_read_back(route: &PackageRoute) -> bool {
+    let target = Target::Package(route.clone());
+    route::parse(None, &path(&route.feed, &target)).is_ok_and(|read| read.target == target)
 }
 
 /// The documents that a client reads before the package.

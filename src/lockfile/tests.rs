@@ -267,6 +267,10 @@ fn what_a_build_asks_for_is_where_its_client_will_look() {
                     /contoso/web/_packaging/main@Release/npm/registry/c packument of c\n\
                     /contoso/web/_packaging/main@Release/npm/registry/c/-/c-1.0.0.tgz c@1.0.0\n";
     assert_eq!(asked("package-lock.json", lock, Some(&feed())), expected);
+    let odd = r#"{ "lockfileVersion": 3, "packages": {
+        "node_modules/a": { "version": "1.0.0", "resolved": "https://registry.example/a/-/a,b.tgz" } } }"#;
+    let expected = "/contoso/web/_packaging/main@Release/npm/registry/a/-/a-1.0.0.tgz a@1.0.0\n";
+    assert_eq!(asked("package-lock.json", odd, Some(&feed())), expected);
     let config = "<packages><package id='A' version='1.0'/></packages>";
     let expected = "/contoso/web/_packaging/main@Release/nuget/v3/index.json service index\n\
                     /contoso/web/_packaging/main@Release/nuget/v3/flat2/a/index.json versions of a\n\

@@ -407,7 +407,40 @@ mod tests {
         assert_eq!(order, [early, late]);
     }
 
+    /// The longest time, in turns, that a client among `clients` waits in a lane: every eighth turn is for the old.
+    fn longest(clients: usize) -> usize {
+        8 * clients + 8
+    }
+
     proptest! {
+        #[test]
+        fn a_client_is_served_in_its_order_and_waits_a_bounded_time(
+            before in prop::collection::vec(0_u64..6, 0..200),
+            clients in prop::collection::vec(0_u64..6, 1..200),
+        ) {
+            let (mut queue, now) = (Queue::default(), Instant::now());
+            // Some had their head start.
+            for client in before {
+                queue.push(place(1, client, Priority::Package), now);
+            }
+            served(&mut queue, now);
+            let mut waiting: BTreeMap<Client, VecDeque<(Ticket, usize)>> = BTreeMap::new();
+            for client in clients {
+                let place = place(1, client, Priority::Package);
+                waiting.entry(place.client).or_default().push_back((queue.push(place, now), 0));
+            }
+            let bound = longest(waiting.len());
+            for turn in 1.. {
+                let Some((ticket, place)) = queue.pop(Class::Api, now, |_, _| true) else { break };
+                let own = waiting.get_mut(&place.client).unwrap();
+                let (first, since) = own.pop_front().unwrap();
+                prop_assert_eq!(ticket, first);
+                prop_assert!(turn - since <= bound, "{} turns of {}", turn - since, bound);
+                own.iter_mut().take(1).for_each(|next| next.1 = turn);
+            }
+            prop_assert!(waiting.values().all(VecDeque::is_empty));
+        }
+
         #[test]
         fn everyone_who_stays_is_served_once(
             steps in prop::collection::vec((0_u8..4, 0_u64..3, 0_u64..4, 0_usize..4, 0_usize..50), 1..200),

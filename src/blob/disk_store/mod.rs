@@ -288,4 +288,6 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

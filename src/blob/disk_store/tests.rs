@@ -27,21 +27,21 @@ use crate::{
 };
 
 const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
+pub(super) const MIB: u64 = 1024 * KIB;
 /// Longer than the spill size of these tests, and than what the hot tier takes.
-const LARGE: usize = 300_000;
+pub(super) const LARGE: usize = 300_000;
 /// Stays in the database.
-const SMALL: usize = 40_000;
+pub(super) const SMALL: usize = 40_000;
 
 /// A place for one store after the other, and the time there.
-struct Place {
+pub(super) struct Place {
     root: TempDir,
     clock: Clock,
-    settings: StoreSettings,
+    pub(super) settings: StoreSettings,
 }
 
 impl Place {
-    fn new(capacity: u64) -> Self {
+    pub(super) fn new(capacity: u64) -> Self {
         let root = tempfile::tempdir().unwrap();
         let settings = StoreSettings {
             page_cache: 8 * MIB,
@@ -54,7 +54,7 @@ impl Place {
         Self { root, clock, settings }
     }
 
-    async fn open(&self) -> DiskStore {
+    pub(super) async fn open(&self) -> DiskStore {
         let store = self.open_uncounted().await;
         store.take_stock().await.unwrap();
         store
@@ -71,13 +71,13 @@ impl Place {
     }
 
     /// Stores `bytes` as blob `name`, a millisecond after whatever came before.
-    async fn store(&self, store: &DiskStore, name: u8, bytes: &[u8]) {
+    pub(super) async fn store(&self, store: &DiskStore, name: u8, bytes: &[u8]) {
         self.clock.advance(Duration::from_millis(1));
         store_blob(store, id_of(name), bytes).await;
     }
 
     /// Uses blob `name`, likewise; whether it is there.
-    async fn touch(&self, store: &DiskStore, name: u8) -> bool {
+    pub(super) async fn touch(&self, store: &DiskStore, name: u8) -> bool {
         self.clock.advance(Duration::from_millis(1));
         store.open(&id_of(name)).await.unwrap().is_some()
     }
@@ -97,11 +97,11 @@ fn count_files(folder: &Path) -> usize {
     entries.map(|path| if path.is_dir() { count_files(&path) } else { 1 }).sum()
 }
 
-async fn names(store: &DiskStore) -> Vec<u8> {
+pub(super) async fn names(store: &DiskStore) -> Vec<u8> {
     store.list(None, usize::MAX).await.unwrap().iter().map(|(id, _)| id.as_bytes()[0]).collect()
 }
 
-async fn read(store: &DiskStore, name: u8) -> Result<Vec<u8>, BlobError> {
+pub(super) async fn read(store: &DiskStore, name: u8) -> Result<Vec<u8>, BlobError> {
     let blob = store.open(&id_of(name)).await?.expect("stored");
     let length = usize::try_from(blob.stat.length).unwrap();
     read_range(&*blob.bytes, 0, length, 1 << 20).await
@@ -109,7 +109,7 @@ async fn read(store: &DiskStore, name: u8) -> Result<Vec<u8>, BlobError> {
 
 impl super::vault::Vault {
     /// Removes the one blob whose turn it is.
-    fn evict_one(self: &Arc<Self>) -> Result<(), BlobError> {
+    pub(super) fn evict_one(self: &Arc<Self>) -> Result<(), BlobError> {
         let totals = self.budget.totals();
         self.evict_step(1, totals.charge + totals.reserved).map(drop)
     }

@@ -83,7 +83,7 @@ impl Responses {
         variants.sort_by_key(|(_, kept)| kept.head.received_at);
         let excess = variants.len().saturating_sub(VARIANTS - 1);
         let oldest: Vec<_> = variants.into_iter().take(excess).map(|(key, _)| key).collect();
-        let (tree, record) = (self.tree.clone(), record::encode(kept));
+        let (tree, record) = (self.tree.clone(), kept.encode());
         let write = move || {
             oldest.iter().try_for_each(|key| tree.remove(key).map(drop))?;
             tree.insert(&key, &record)
@@ -125,7 +125,7 @@ impl Responses {
 
     fn variants(&self, url: &str) -> Vec<(Bytes, Kept)> {
         let entries = self.tree.scan_prefix(&prefix(url)).filter_map(|entry| match entry {
-            Ok((key, value)) => Some((key, record::decode(&value)?)),
+            Ok((key, value)) => Some((key, Kept::decode(&value)?)),
             Err(error) => {
                 tracing::warn!(%error, url, "stored response unreadable");
                 None

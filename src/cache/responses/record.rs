@@ -26,52 +26,56 @@ const ID: usize = 33;
 /// What is left to be read.
 struct Rest<'a>(&'a [u8]);
 
-/// As stored.
-pub(super) fn encode(kept: &Kept) -> Vec<u8> {
-    let Kept { head, body } = kept;
-    let mut bytes = vec![VERSION];
-    for time in [head.requested_at, head.received_at] {
-        let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        bytes.extend(u64::try_from(millis).unwrap_or(u64::MAX).to_be_bytes());
-    }
-    bytes.extend(head.status.as_u16().to_be_bytes());
-    optional(&mut bytes, head.reason.as_ref(), |bytes, reason| text(bytes, reason.as_bytes()));
-    optional(&mut bytes, body.as_ref(), |bytes, id| bytes.extend(id.as_bytes()));
-    count(&mut bytes, head.selecting.len());
-    for (name, value) in &head.selecting {
-        text(&mut bytes, name.as_str().as_bytes());
-        optional(&mut bytes, value.as_ref(), |bytes, value| text(bytes, value));
-    }
-    count(&mut bytes, head.headers.len());
-    for (name, value) in &head.headers {
-        text(&mut bytes, name.as_str().as_bytes());
-        text(&mut bytes, value.as_bytes());
-    }
-    bytes
-}
+// === impl Kept ===
 
-/// Reads what [`encode`] wrote; `None` for anything else.
-pub(super) fn decode(bytes: &[u8]) -> Option<Kept> {
-    let mut rest = Rest(bytes);
-    if rest.take(1)? != [VERSION] {
-        return None;
+impl Kept {
+    /// As stored.
+    pub fn encode(&self) -> Vec<u8> {
+        let Self { head, body } = self;
+        let mut bytes = vec![VERSION];
+        for time in [head.requested_at, head.received_at] {
+            let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            bytes.extend(u64::try_from(millis).unwrap_or(u64::MAX).to_be_bytes());
+        }
+        bytes.extend(head.status.as_u16().to_be_bytes());
+        optional(&mut bytes, head.reason.as_ref(), |bytes, reason| text(bytes, reason.as_bytes()));
+        optional(&mut bytes, body.as_ref(), |bytes, id| bytes.extend(id.as_bytes()));
+        count(&mut bytes, head.selecting.len());
+        for (name, value) in &head.selecting {
+            text(&mut bytes, name.as_str().as_bytes());
+            optional(&mut bytes, value.as_ref(), |bytes, value| text(bytes, value));
+        }
+        count(&mut bytes, head.headers.len());
+        for (name, value) in &head.headers {
+            text(&mut bytes, name.as_str().as_bytes());
+            text(&mut bytes, value.as_bytes());
+        }
+        bytes
     }
-    let (requested_at, received_at) = (rest.time()?, rest.time()?);
-    let status = StatusCode::from_u16(rest.number()?).ok()?;
-    let reason = rest.optional(|rest| String::from_utf8(rest.text()?.to_vec()).ok())?;
-    let body = rest.optional(|rest| StorageId::from_bytes(rest.take(ID)?))?;
-    let mut selecting = Selecting::new();
-    for _ in 0..rest.number()? {
-        let name = HeaderName::from_bytes(rest.text()?).ok()?;
-        selecting.push((name, rest.optional(|rest| Some(rest.text()?.to_vec()))?));
+
+    /// Reads what [`Kept::encode`] wrote; `None` for anything else.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = Rest(bytes);
+        if rest.take(1)? != [VERSION] {
+            return None;
+        }
+        let (requested_at, received_at) = (rest.time()?, rest.time()?);
+        let status = StatusCode::from_u16(rest.number()?).ok()?;
+        let reason = rest.optional(|rest| String::from_utf8(rest.text()?.to_vec()).ok())?;
+        let body = rest.optional(|rest| StorageId::from_bytes(rest.take(ID)?))?;
+        let mut selecting = Selecting::new();
+        for _ in 0..rest.number()? {
+            let name = HeaderName::from_bytes(rest.text()?).ok()?;
+            selecting.push((name, rest.optional(|rest| Some(rest.text()?.to_vec()))?));
+        }
+        let mut headers = HeaderMap::new();
+        for _ in 0..rest.number()? {
+            let name = HeaderName::from_bytes(rest.text()?).ok()?;
+            headers.append(name, HeaderValue::from_bytes(rest.text()?).ok()?);
+        }
+        let head = Stored { status, reason, headers, selecting, requested_at, received_at };
+        rest.0.is_empty().then_some(Self { head, body })
     }
-    let mut headers = HeaderMap::new();
-    for _ in 0..rest.number()? {
-        let name = HeaderName::from_bytes(rest.text()?).ok()?;
-        headers.append(name, HeaderValue::from_bytes(rest.text()?).ok()?);
-    }
-    let head = Stored { status, reason, headers, selecting, requested_at, received_at };
-    rest.0.is_empty().then_some(Kept { head, body })
 }
 
 fn text(bytes: &mut Vec<u8>, text: &[u8]) {
@@ -126,9 +130,7 @@ impl<'a> Rest<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Duration, HeaderMap, HeaderValue, Kept, StatusCode, StorageId, Stored, UNIX_EPOCH, decode, encode,
-    };
+    use super::{Duration, HeaderMap, HeaderValue, Kept, StatusCode, StorageId, Stored, UNIX_EPOCH};
 
     fn kept(body: Option<StorageId>) -> Kept {
         let mut headers = HeaderMap::new();
@@ -154,18 +156,18 @@ mod tests {
         golden.extend([0, 0, 0, 1, b'b', 1, 0, 0, 0, 1, b'2', 0, 0, 0, 1, b'c', 0, 0, 2]);
         golden.extend([0, 0, 0, 1, b'a', 0, 0, 0, 1, b'1', 0, 0, 0, 1, b'a', 0, 0, 0, 1, 0xFC]);
         let kept = kept(Some(StorageId::of_file([0xBB; 32])));
-        assert_eq!(encode(&kept), golden);
-        assert_eq!(decode(&golden), Some(kept));
+        assert_eq!(kept.encode(), golden);
+        assert_eq!(Kept::decode(&golden), Some(kept));
     }
 
     #[test]
     fn anything_else_is_no_record() {
-        let good = encode(&kept(None));
-        assert_eq!(decode(&good), Some(kept(None)));
+        let good = kept(None).encode();
+        assert_eq!(Kept::decode(&good), Some(kept(None)));
         for length in 0..good.len() {
-            assert_eq!(decode(&good[..length]), None, "cut to {length}");
+            assert_eq!(Kept::decode(&good[..length]), None, "cut to {length}");
         }
-        assert_eq!(decode(&[&good[..], &[0]].concat()), None, "a byte too many");
-        assert_eq!(decode(&[&[2], &good[1..]].concat()), None, "another version");
+        assert_eq!(Kept::decode(&[&good[..], &[0]].concat()), None, "a byte too many");
+        assert_eq!(Kept::decode(&[&[2], &good[1..]].concat()), None, "another version");
     }
 }

@@ -33,7 +33,7 @@ const BLOB_ACCOUNT: &str = "vsblobprod";
 /// Characters of a path segment that are written as they are (RFC 3986 §2.3, unreserved).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The longest authority that is looked at: a host name has at most 253 characters.
+/// The longest host with its port that is looked at: a host name has at most 253 characters.
 const MAX_AUTHORITY: usize = 264;
 
 /// The hosts whose URLs are the service's: the hosted ones and those of the configuration.
@@ -156,7 +156,8 @@ fn is_blob(authority: &[u8]) -> bool {
 }
 
 fn without_port(authority: &[u8]) -> &[u8] {
-    let end = memchr::memrchr(b':', authority).unwrap_or(authority.len());
+    let is_port = |at: &usize| authority[at + 1..].iter().all(u8::is_ascii_digit);
+    let end = memchr::memrchr(b':', authority).filter(is_port).unwrap_or(authority.len());
     authority[..end].strip_suffix(b".").unwrap_or(&authority[..end])
 }
 
@@ -208,9 +209,13 @@ impl Place {
             }
             Self::Host { suffix } => {
                 let length = text.len().checked_sub(suffix.len()).filter(|length| *length > 0)?;
-                let label = !text[..length].contains(&b'.') && ends_with(text, suffix);
+                let label = &text[..length];
+                if label.contains(&b'.') || !ends_with(text, suffix) {
+                    return None;
+                }
                 let org = || Org::Written(found.first::<S>(body, length));
-                label.then(|| Found::Mapped(Mapped { org: org(), rest: path }))
+                let is_name = label.iter().copied().all(is_plain);
+                Some(if is_name { Found::Mapped(Mapped { org: org(), rest: path }) } else { Found::Unmapped })
             }
             Self::Collection { authority, prefix, name } => {
                 let mut reader = Reader::<S>::new(body, path);
@@ -233,8 +238,7 @@ fn segment<S: Syntax>(mut reader: Reader<'_, S>) -> Found {
     reader.next();
     let start = reader.position();
     while !reader.at_boundary() {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'%');
-        if !reader.next().is_some_and(plain) {
+        if !reader.next().is_some_and(is_plain) {
             return Found::Unmapped;
         }
     }
@@ -242,24 +246,33 @@ fn segment<S: Syntax>(mut reader: Reader<'_, S>) -> Found {
     if start == end { nothing } else { Found::Mapped(Mapped { org: Org::Written(start..end), rest: end }) }
 }
 
+/// What a name that can be written anywhere is made of.
+fn is_plain(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'%')
+}
+
 // === impl Authority ===
 
 impl Authority {
-    /// Reads up to the path; `None` for what cannot be an authority.
+    /// Reads up to the path; `None` for what cannot be an authority. User information may be a token of any length.
     fn read<S: Syntax>(reader: &mut Reader<'_, S>) -> Option<Self> {
         let mut authority = Self { text: [0; MAX_AUTHORITY], length: 0, start: reader.position() };
+        let mut fits = true;
         while !reader.at_boundary() {
             match reader.next()? {
                 // What came before was user information.
-                b'@' => (authority.length, authority.start) = (0, reader.position()),
-                byte if byte.is_ascii_graphic() => {
-                    *authority.text.get_mut(authority.length)? = byte;
-                    authority.length += 1;
-                }
+                b'@' => (authority.length, authority.start, fits) = (0, reader.position(), true),
+                byte if byte.is_ascii_graphic() => match authority.text.get_mut(authority.length) {
+                    Some(place) => {
+                        *place = byte;
+                        authority.length += 1;
+                    }
+                    None => fits = false,
+                },
                 _ => return None,
             }
         }
-        (authority.length > 0).then_some(authority)
+        (fits && authority.length > 0).then_some(authority)
     }
 
     fn text(&self) -> &[u8] {

@@ -77,6 +77,12 @@ fn every_spelling_of_a_service_url_ends_on_the_gate() {
 }
 
 #[test]
+fn a_url_with_a_long_token_in_it_ends_on_the_gate_without_it() {
+    let before = format!(r#"["https://user:{}@pkgs.dev.azure.com/o/x"]"#, "t".repeat(2000));
+    check_json(&gate(), &before, r#"["http://gate:4873/o/x"]"#, 0);
+}
+
+#[test]
 fn what_is_no_service_url_at_the_start_of_a_string_stays() {
     let rows = [
         "https://registry.example.com/x/-/x-1.0.0.tgz",
@@ -116,6 +122,8 @@ fn urls_that_the_gate_cannot_give_are_counted_as_leaks() {
         "https://pkgsprodsu3weu.app.pkgs.visualstudio.com/",
         "https://org.pkgs.visualstudio.com:8443/",
         "https://pkgs.dev.azure.com/o,rg/",
+        "https://o,rg.pkgs.visualstudio.com/",
+        "https://:80x.vsblob.vsassets.io/",
         r"https:\/\/a.vsblob.vsassets.io\/x",
     ];
     for text in rows {
@@ -291,6 +299,12 @@ fn xml_attributes_and_texts_that_start_with_a_url_are_rewritten() {
         ("<id>\n  HTTPS://PKGS.dev.azure.com/o</id>", "<id>\n  http://gate:4873/o</id>", 0),
         ("<id><![CDATA[https://pkgs.dev.azure.com/o]]></id>", "<id><![CDATA[http://gate:4873/o]]></id>", 0),
         ("<id>https:&#x2F;&#47;pkgs.dev.azure.com/o/x</id>", "<id>http://gate:4873/o/x</id>", 0),
+        (r#"<a t="x]]>y" b='https://pkgs.dev.azure.com/o'/>"#, r#"<a t="x]]>y" b='http://gate:4873/o'/>"#, 0),
+        (
+            "<!-- <a> ' --><id>https://pkgs.dev.azure.com/o</id>",
+            "<!-- <a> ' --><id>http://gate:4873/o</id>",
+            0,
+        ),
         (r#"<a b="https&#58;//pkgs.dev.azure.com/o?a&amp;b"/>"#, r#"<a b="http://gate:4873/o?a&amp;b"/>"#, 0),
         ("<id>see https://pkgs.dev.azure.com/o</id>", "<id>see https://pkgs.dev.azure.com/o</id>", 0),
         (r#"<p>x="https://pkgs.dev.azure.com/o"</p>"#, r#"<p>x="https://pkgs.dev.azure.com/o"</p>"#, 0),

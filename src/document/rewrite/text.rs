@@ -2,23 +2,19 @@
 //!
 //! Only what finding a URL needs: the start of a string, and reading ASCII characters however escaped.
 
-use std::ops::Range;
+use memchr::{memchr, memchr3, memmem, memrchr};
 
-use memchr::{memrchr, memrchr2, memrchr3};
+/// How far before an odd escape the start of its string may be; longer than any prefix that is replaced.
+const LOOK_BACK: usize = 512;
 
-/// The longest tag that is recognised, in bytes; keeps a text full of `="https://` from costing a square.
-const MAX_TAG: usize = 8192;
+/// Opens a text without markup in it, XML 1.0 §2.7.
+const CDATA: &[u8] = b"<![CDATA[";
 
 /// A document format.
 pub(super) trait Syntax {
-    /// Beginnings of the escapes behind which a URL can hide from a search for `://`.
-    const ESCAPES: &'static [&'static str];
-
-    /// Whether a string's content starts at `start`.
-    fn is_start(body: &[u8], start: usize) -> bool;
-
-    /// Where the last string may start whose opening lies in `window`.
-    fn start_before(body: &[u8], window: Range<usize>) -> Option<usize>;
+    /// Calls `found` with the start of each string in `body` that may be a URL; more than once for some, and not
+    /// always in order.
+    fn each_start(body: &[u8], found: impl FnMut(usize));
 
     /// The character at `at` and how many bytes it takes; `None` where the string ends. What is no ASCII
     /// character, and what no URL prefix has, reads as itself or as 0.
@@ -41,16 +37,17 @@ pub(super) struct Reader<'a, S> {
 // === impl Json ===
 
 impl Syntax for Json {
-    const ESCAPES: &'static [&'static str] = &[r"\/", r"\u00"];
-
-    fn is_start(body: &[u8], start: usize) -> bool {
-        let Some(quote) = start.checked_sub(1) else { return false };
-        let escapes = body[..quote].iter().rev().take_while(|b| **b == b'\\').count();
-        body[quote] == b'"' && escapes.is_multiple_of(2)
-    }
-
-    fn start_before(body: &[u8], window: Range<usize>) -> Option<usize> {
-        memrchr(b'"', &body[window.clone()]).map(|quote| window.start + quote + 1)
+    fn each_start(body: &[u8], mut found: impl FnMut(usize)) {
+        let plain = memmem::find_iter(body, "://").filter_map(|at| scheme_start(body, at));
+        plain.filter(|start| is_opened(body, *start)).for_each(&mut found);
+        // Behind these a URL can hide from a search for `://`.
+        for needle in [r"\/", r"\u00"] {
+            let quote =
+                |at: usize| memrchr(b'"', &body[at.saturating_sub(LOOK_BACK)..at]).map(|quote| (at, quote));
+            let odd = memmem::find_iter(body, needle).filter_map(quote);
+            let odd = odd.map(|(at, quote)| at.saturating_sub(LOOK_BACK) + quote + 1);
+            odd.filter(|start| is_opened(body, *start)).for_each(&mut found);
+        }
     }
 
     fn read(body: &[u8], at: usize) -> Option<(u8, usize)> {
@@ -64,6 +61,22 @@ impl Syntax for Json {
     }
 }
 
+/// Where `http` or `https` starts that ends right before `at`.
+fn scheme_start(body: &[u8], at: usize) -> Option<usize> {
+    let is = |scheme: &[u8]| {
+        let start = at.checked_sub(scheme.len())?;
+        body[start..at].eq_ignore_ascii_case(scheme).then_some(start)
+    };
+    is(b"https").or_else(|| is(b"http"))
+}
+
+/// Whether a string's content starts at `start`.
+fn is_opened(body: &[u8], start: usize) -> bool {
+    let Some(quote) = start.checked_sub(1) else { return false };
+    let escapes = body[..quote].iter().rev().take_while(|b| **b == b'\\').count();
+    body[quote] == b'"' && escapes.is_multiple_of(2)
+}
+
 /// The character of two hexadecimal digits, 0 if they are none.
 fn hexadecimal(high: u8, low: u8) -> u8 {
     let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
@@ -73,23 +86,28 @@ fn hexadecimal(high: u8, low: u8) -> u8 {
 // === impl Xml ===
 
 impl Syntax for Xml {
-    const ESCAPES: &'static [&'static str] = &["&#"];
-
-    fn is_start(body: &[u8], start: usize) -> bool {
-        let before = &body[..start];
-        if let Some(b'"' | b'\'') = before.last() {
-            // In a text, quotes are ordinary characters; between `<` and `>` they open a value.
-            let before = before[..start - 1].trim_ascii_end();
-            before.ends_with(b"=") && in_tag(before)
-        } else {
-            let before = before.trim_ascii_end();
-            before.ends_with(b"<![CDATA[") || before.strip_suffix(b">").is_some_and(in_tag)
+    fn each_start(body: &[u8], mut found: impl FnMut(usize)) {
+        let mut text = 0;
+        let mut string = |start: usize| {
+            let spaces = body[start..].iter().take_while(|b| b.is_ascii_whitespace()).count();
+            if matches!(body.get(start + spaces), Some(b'h' | b'H' | b'&')) {
+                found(start + spaces);
+            }
+        };
+        while let Some(open) = memchr(b'<', &body[text..]).map(|at| text + at) {
+            string(text);
+            let tag = &body[open..];
+            let end = match tag {
+                [b'<', b'!', b'-', b'-', ..] => behind(tag, 4, b"-->"),
+                [b'<', b'?', ..] => behind(tag, 2, b"?>"),
+                _ if tag.starts_with(CDATA) => {
+                    string(open + CDATA.len());
+                    behind(tag, CDATA.len(), b"]]>")
+                }
+                _ => behind_tag(tag, |value| string(open + value)),
+            };
+            text = open + end;
         }
-    }
-
-    fn start_before(body: &[u8], window: Range<usize>) -> Option<usize> {
-        let opening = window.start + 1 + memrchr3(b'"', b'\'', b'>', &body[window.clone()])?;
-        Some(opening + body[opening..window.end].iter().take_while(|b| b.is_ascii_whitespace()).count())
     }
 
     fn read(body: &[u8], at: usize) -> Option<(u8, usize)> {
@@ -101,10 +119,25 @@ impl Syntax for Xml {
     }
 }
 
-/// Whether a tag, comment or declaration is open at the end of `before`.
-fn in_tag(before: &[u8]) -> bool {
-    let before = &before[before.len().saturating_sub(MAX_TAG)..];
-    memrchr2(b'<', b'>', before).is_some_and(|at| before[at] == b'<')
+/// Where what begins `text` ends, by the first `end` at or after `from`.
+fn behind(text: &[u8], from: usize, end: &[u8]) -> usize {
+    text.get(from..).and_then(|rest| memmem::find(rest, end)).map_or(text.len(), |at| from + at + end.len())
+}
+
+/// Where the tag that begins `text` ends; its attributes' values are passed to `value` by their place.
+fn behind_tag(text: &[u8], mut value: impl FnMut(usize)) -> usize {
+    let mut at = 0;
+    while let Some(next) = memchr3(b'"', b'\'', b'>', &text[at..]).map(|next| at + next) {
+        if text[next] == b'>' {
+            return next + 1;
+        }
+        value(next + 1);
+        match memchr(text[next], &text[next + 1..]) {
+            Some(length) => at = next + 1 + length + 1,
+            None => break,
+        }
+    }
+    text.len()
 }
 
 /// Reads `&#47;` or `&#x2F;`; a reference that is broken or beyond ASCII reads as 0.
