@@ -116,6 +116,11 @@ impl CallerId {
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// Reads what [`CallerId::as_bytes`] gave.
+    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
 }
 
 /// The first eight digits: enough to follow a caller through a log.

@@ -103,6 +103,14 @@ impl Access {
         self.verdicts.forget(caller.id(), feed);
     }
 
+    /// Drops the verdicts that are meant, by caller and by the feed's key; how many. Blocking.
+    ///
+    /// # Errors
+    /// When the disk cannot be read; those in memory are dropped in any case.
+    pub fn forget_all(&self, is_meant: impl Fn(&CallerId, &str) -> bool) -> Result<usize, VerdictError> {
+        self.verdicts.forget_all(is_meant)
+    }
+
     /// Removes stored verdicts whose grace is over. Blocking.
     pub fn prune(&self, now: SystemTime) -> Result<usize, VerdictError> {
         self.verdicts.prune(|at| age(at, now) > self.settings.grace)

@@ -1,6 +1,7 @@
 //! The table of verdicts: in memory (bounded), permissions also on disk so that they survive a restart.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -88,6 +89,28 @@ impl Verdicts {
         self.memory.invalidate(&key);
     }
 
+    pub(super) fn forget_all(
+        &self,
+        is_meant: impl Fn(&CallerId, &str) -> bool,
+    ) -> Result<usize, VerdictError> {
+        let is_meant = |key: &[u8]| parse_key(key).is_some_and(|(caller, feed)| is_meant(&caller, feed));
+        let mut dropped = HashSet::new();
+        for (key, _) in self.memory.iter().filter(|(key, _)| is_meant(key)) {
+            self.memory.invalidate(&*key);
+            dropped.insert(key.to_vec());
+        }
+        for pair in self.tree.entries() {
+            let (key, _) = pair?;
+            if is_meant(&key) {
+                self.tree.remove(&key)?;
+                // It may have been read into memory meanwhile.
+                self.memory.invalidate(&key.to_vec());
+                dropped.insert(key.to_vec());
+            }
+        }
+        Ok(dropped.len())
+    }
+
     pub(super) fn prune(&self, over: impl Fn(SystemTime) -> bool) -> Result<usize, VerdictError> {
         let mut removed = 0;
         for pair in self.tree.scan_prefix(&[]) {
@@ -123,6 +146,12 @@ fn key(caller: &CallerId, feed: &FeedRef) -> Vec<u8> {
     let mut key = caller.as_bytes().to_vec();
     key.extend_from_slice(feed.key().as_bytes());
     key
+}
+
+/// Reads what [`key`] wrote.
+fn parse_key(key: &[u8]) -> Option<(CallerId, &str)> {
+    let (caller, feed) = key.split_first_chunk()?;
+    Some((CallerId::from_bytes(*caller), std::str::from_utf8(feed).ok()?))
 }
 
 fn encode(at: SystemTime) -> [u8; 8] {

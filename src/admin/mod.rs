@@ -10,12 +10,17 @@ pub mod exchange;
 mod figures;
 mod guard;
 mod health;
+mod history;
 mod jobs;
 mod load;
 mod mode;
+mod objects;
+mod page;
 mod problem;
 mod router;
 mod server;
+mod stats;
+mod steering;
 mod verify;
 
 use std::sync::Arc;
@@ -27,6 +32,7 @@ pub use self::{
     figures::Figures,
     guard::Guard,
     health::Readiness,
+    history::History,
     jobs::{Jobs, Progress},
     load::Load,
     problem::Problem,
@@ -65,6 +71,8 @@ pub struct Admin {
     pub errands: Errands,
     /// Exports and imports.
     pub archives: Archives,
+    /// What was saved over time.
+    pub history: History,
 }
 
 // === impl Admin ===
@@ -79,7 +87,17 @@ impl Admin {
             key: Arc::clone(&self.key),
             jobs: self.jobs.clone(),
         };
+        let stats = stats::Stats {
+            registry: self.registry.clone(),
+            handler: self.handler.clone(),
+            store: self.store.clone(),
+            readiness: self.readiness.clone(),
+            history: self.history.clone(),
+            largest: stats::Largest::default(),
+        };
         Router::new([
+            page::routes(&stats),
+            stats::routes(&stats),
             health::routes(&metrics, &self.readiness),
             mode::routes(&self.handler.parts().modes),
             verify::routes(&verifying),
@@ -87,6 +105,8 @@ impl Admin {
             vec![Route::new(Method::GET, "/admin/v1/openapi.json", &(), |(), _| {
                 Ok(Answer::text(exchange::JSON, OPENAPI))
             })],
+            objects::routes(&self.handler),
+            steering::routes(&self.handler),
             errands::routes(&self.errands, &self.jobs),
             archives::routes(&self.archives, &self.errands),
         ])

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     access::CallerKey,
-    admin::{Admin, Figures, Guard, Jobs, Load, Readiness, Server},
+    admin::{Admin, Figures, Guard, History, Jobs, Load, Readiness, Server},
     blob::DiskStore,
     clock::Clock,
     config::{Config, Credential, StoreSettings},
@@ -102,13 +102,13 @@ impl Running {
             jobs: jobs.clone(),
             errands,
             archives,
+            history: History::default(),
         };
+        let polls = background(&admin, &mounts, &config.store);
         let gate = doors.open(edge, &config)?;
-        let admin = serve_admin(&admin, config.admin.token, admin_sockets)?;
         let modes = handler.parts().modes.clone();
         let reloads = Reloads::new(&registry, clock.now())?;
         let started = Started { addresses, admin_address, registry, modes, reloads, sockets };
-        let polls = background((&handler, &mounts), &store, &config.store);
         let running = Self {
             store,
             database,
@@ -117,7 +117,7 @@ impl Running {
             metrics,
             readiness,
             gate,
-            admin,
+            admin: serve_admin(&admin, config.admin.token, admin_sockets)?,
             jobs,
             drain_timeout: config.listen.drain_timeout,
             clock,
@@ -220,14 +220,12 @@ fn stand_ins(
 }
 
 /// What the gate does without being asked.
-fn background(
-    (handler, mounts): (&Handler, &Mounts),
-    store: &DiskStore,
-    settings: &StoreSettings,
-) -> JoinSet<()> {
+fn background(admin: &Admin, mounts: &Mounts, settings: &StoreSettings) -> JoinSet<()> {
+    let Admin { handler, store, registry, history, .. } = admin;
     let mut tasks = handler.follow_changes();
     handler.keep_credentials(&mut tasks);
     mounts.keep_credentials(&mut tasks);
+    tasks.spawn(history.clone().keep(registry.clone(), handler.parts().clock.clone()));
     if settings.scrub > 0 {
         tasks.spawn(handler.clone().scrub(store.clone(), settings.scrub));
     }

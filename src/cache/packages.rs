@@ -145,6 +145,17 @@ impl PackageIndex {
         })
     }
 
+    /// Drops an entry. Blocking.
+    ///
+    /// # Errors
+    /// When the disk refuses; then it is still there.
+    pub fn remove(&self, key: &str) -> Result<(), DiskError> {
+        let _turn = self.turns.of(key);
+        self.tree.remove(key.as_bytes())?;
+        self.memory.invalidate(key);
+        Ok(())
+    }
+
     /// Reads an entry into memory.
     fn read(&self, key: &str) -> Result<Option<PackageEntry>, DiskError> {
         let _turn = self.turns.of(key);

@@ -15,9 +15,13 @@ mod healthcheck;
 mod import;
 mod man;
 mod mode;
+mod objects;
 pub mod output;
 mod reload;
 mod serve;
+mod stats;
+mod steering;
+mod table;
 mod token;
 mod upgrade;
 mod verify;
@@ -73,6 +77,20 @@ enum Command {
     Mode(mode::Mode),
     /// Make, list and revoke gate tokens.
     Token(token::Token),
+    /// Show how the gate does.
+    Stats(stats::Stats),
+    /// Show how the gate does, again and again until Ctrl-C.
+    Top(stats::Top),
+    /// List what is stored.
+    Ls(objects::Ls),
+    /// Drop what is stored, so that it is fetched anew.
+    Purge(objects::Purge),
+    /// Show which hosts of the service are dead, or take them for alive again.
+    Breakers(steering::Breakers),
+    /// Show what may be sent to the service now, and who waits.
+    Throttle(steering::Throttle),
+    /// Drop verdicts on who may read, so that the service is asked again.
+    Verdicts(steering::Verdicts),
     /// Read the whole store again and check every byte of it.
     Verify(verify::Verify),
     /// Fetch what builds need ahead of time.
@@ -121,6 +139,13 @@ impl Command {
             Self::Man(command) => command.run(context),
             Self::Token(command) => command.run(context),
             Self::Mode(command) => asking(command.run(context)),
+            Self::Stats(command) => asking(command.run(context)),
+            Self::Top(command) => asking(command.run(context)),
+            Self::Ls(command) => asking(command.run(context)),
+            Self::Purge(command) => asking(command.run(context)),
+            Self::Breakers(command) => asking(command.run(context)),
+            Self::Throttle(command) => asking(command.run(context)),
+            Self::Verdicts(command) => asking(command.run(context)),
             Self::Verify(command) => asking(command.run(context)),
             Self::Warm(command) => asking(command.run(context)),
             Self::Drill(command) => asking(command.run(context)),

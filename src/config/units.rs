@@ -33,6 +33,30 @@ pub fn format_span(span: Duration) -> String {
     format(u64::try_from(span.as_millis()).unwrap_or(u64::MAX), &SPANS)
 }
 
+/// Writes a size for people, with one decimal, rounded down.
+pub fn rough_size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let (mut tenths, mut unit) = (u128::from(bytes) * 10 / 1024, 0);
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        (tenths, unit) = (tenths / 1024, unit + 1);
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// Writes seconds for people: the two largest units.
+pub fn rough_span(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match () {
+        () if days > 0 => format!("{days}d {}h", hours % 24),
+        () if hours > 0 => format!("{hours}h {}m", minutes % 60),
+        () if minutes > 0 => format!("{minutes}m {}s", seconds % 60),
+        () => format!("{seconds}s"),
+    }
+}
+
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -67,6 +91,17 @@ mod tests {
     fn a_number_without_unit_or_past_the_range_is_refused() {
         for text in ["", "10", "MiB", "-1s", "1.5s", "1 s", "1mb", "99999999999TiB"] {
             assert_eq!((parse_size(text), parse_span(text)), (None, None), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_people_read_is_rounded_down() {
+        for (bytes, text) in [(0, "0 B"), (1024, "1.0 KiB"), (1_048_575, "1023.9 KiB"), (5 << 30, "5.0 GiB")]
+        {
+            assert_eq!(super::rough_size(bytes), text);
+        }
+        for (seconds, text) in [(0, "0s"), (61, "1m 1s"), (7_260, "2h 1m"), (176_400, "2d 1h")] {
+            assert_eq!(super::rough_span(seconds), text);
         }
     }
 }

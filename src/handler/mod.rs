@@ -18,7 +18,9 @@ mod errand;
 mod error;
 mod guard;
 mod identify;
+mod inventory;
 mod keep;
+mod lately;
 mod listing;
 mod metrics;
 mod missing;
@@ -44,6 +46,8 @@ pub use changes::Following;
 pub use errand::{Errand, Errands, Fate, Report, Seen};
 pub use error::HandlerError;
 pub use guard::Guarding;
+pub use inventory::{Filter, Object, Purged};
+pub use lately::{Ended, FeedTimes, Lately, Refused};
 pub use metrics::HandlerMetrics;
 pub use modes::Modes;
 pub use mount::{MountRequest, Mounts, WRITE_MOST};
@@ -213,6 +217,7 @@ pub struct Handler {
     arriving: Arc<package::Arriving>,
     revalidations: Arc<wishes::Revalidations>,
     drills: Arc<drill::Drills>,
+    lately: Lately,
     /// Whether the service is taken to be down.
     pretends: bool,
     /// Room for work on large documents: it takes a few times their size in memory, and a core.
@@ -251,6 +256,7 @@ impl Handler {
             arriving: Arc::default(),
             revalidations: Arc::default(),
             drills: Arc::default(),
+            lately: Lately::default(),
             pretends: false,
             workbench: Arc::new(Semaphore::new(cores())),
         }
@@ -369,6 +375,11 @@ impl Handler {
             ("location", self.locations.flown()),
             ("download", self.downloads.flown()),
         ]
+    }
+
+    /// What happened lately.
+    pub fn lately(&self) -> &Lately {
+        &self.lately
     }
 
     /// The handlers' parts, for figures.

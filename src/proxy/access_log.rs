@@ -10,7 +10,7 @@ use pingora::Error;
 
 use super::{context::RequestContext, trace::Trace};
 use crate::{
-    handler::HandlerError,
+    handler::{Ended, Handler, HandlerError},
     route::{Mounted, Route, Target},
 };
 
@@ -72,6 +72,19 @@ pub fn failure(error: &HandlerError, context: &RequestContext) {
             tracing::warn!(id = context.id, key = context.key, %error, "no stored copy stands in");
         }
     }
+}
+
+/// A request is over: it is noted for operators.
+pub fn note(context: &RequestContext, handler: &Handler) {
+    handler.lately().note(&Ended {
+        key: &context.key,
+        cache: context.cache,
+        status: context.status.map_or(0, |status| status.as_u16()),
+        code: context.error,
+        client: context.client,
+        took: context.started.elapsed(),
+        at: handler.parts().clock.now(),
+    });
 }
 
 /// Which requests have a line.

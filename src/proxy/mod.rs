@@ -402,6 +402,7 @@ impl ProxyHttp for Edge {
             context.sent = session.body_bytes_sent() as u64;
         }
         self.metrics.ended(context);
+        access_log::note(context, &self.handler);
         self.access_log.line(error, context);
         if error.is_none() || context.answered {
             // The service is done with the request; only the client's connection is still of use.

@@ -9,7 +9,7 @@ use super::{Protocol, canonical::SEGMENT};
 pub struct ObjectKey<'k> {
     /// The feed as in [`crate::ident::FeedRef::key`], with its view.
     pub feed: &'k str,
-    /// The protocol; `None` for documents of the REST API.
+    /// The protocol; `None` for documents of the REST API that are not about one package.
     pub protocol: Option<Protocol>,
     /// The package's name or id; `None` for what is about more than one.
     pub package: Option<&'k str>,
@@ -25,19 +25,33 @@ impl<'k> ObjectKey<'k> {
         let end = key.match_indices('/').nth(2)?.0;
         let (feed, below) = (&key[..end], &key[end + 1..]);
         let (protocol, rest) = below.split_once('/')?;
-        let protocol = match protocol {
-            "npm" => Some(Protocol::Npm),
-            "nuget" => Some(Protocol::Nuget),
-            "rest" => None,
+        let (protocol, package) = match protocol {
+            "npm" => (Some(Protocol::Npm), package_of(rest)),
+            "nuget" => (Some(Protocol::Nuget), package_of(rest)),
+            "rest" => rest_package_of(rest).unzip(),
             _ => return None,
         };
-        let package = protocol.and_then(|_| package_of(rest));
         Some(Self { feed, protocol, package, below })
     }
 
     /// The feed without its view.
     pub fn whole_feed(&self) -> &'k str {
         self.feed.split('@').next().unwrap_or(self.feed)
+    }
+
+    /// The version of a package's bytes, where the key tells it.
+    pub fn version(&self) -> Option<&'k str> {
+        let (kind, rest) = self.below.split_once('/')?.1.split_once('/')?;
+        match kind {
+            "nupkg" => rest.split_once('/').map(|(_, version)| version),
+            "content" => rest.split_once("/-/").map(|(_, version)| version),
+            "tarball" => {
+                let (name, file) = rest.split_once("/-/")?;
+                let bare = name.rsplit('/').next()?;
+                file.strip_prefix(bare)?.strip_prefix('-')?.strip_suffix(".tgz")
+            }
+            _ => None,
+        }
     }
 
     /// A path of the gate that addresses the object, where the key tells enough: packages, packuments, and NuGet's
@@ -58,6 +72,10 @@ impl<'k> ObjectKey<'k> {
 }
 
 fn package_of(below: &str) -> Option<&str> {
+    let mut odata = ["v2:Packages(Id='", "v2:FindPackagesById()?id='"].into_iter();
+    if let Some(id) = odata.find_map(|start| below.strip_prefix(start)) {
+        return id.split('\'').next();
+    }
     let (kind, rest) = below.split_once('/')?;
     match kind {
         "tarball" | "content" => rest.split_once("/-/").map(|(name, _)| name),
@@ -67,6 +85,15 @@ fn package_of(below: &str) -> Option<&str> {
         }
         _ => None,
     }
+}
+
+/// Of `{host}/{API version}/{npm|nuget}/[packages/]{package}/versions…`.
+fn rest_package_of(below: &str) -> Option<(Protocol, &str)> {
+    let path = below.splitn(3, '/').nth(2)?.split('?').next()?;
+    let (protocol, rest) = path.split_once('/')?;
+    let protocol = [Protocol::Npm, Protocol::Nuget].into_iter().find(|known| known.as_str() == protocol)?;
+    let package = rest.strip_prefix("packages/").unwrap_or(rest).split("/versions").next()?;
+    Some((protocol, package))
 }
 
 fn npm_path(below: &str) -> Option<String> {
@@ -118,8 +145,26 @@ mod tests {
             };
             let read = ObjectKey::read(&key).unwrap();
             assert_eq!(read.package, package, "{key}");
+            let version = matches!(route.target, Target::Package(_)).then_some("1.0.0");
+            let told = read.version().map(|version| version.trim_end_matches("+x"));
+            assert_eq!(told, version, "{key}");
             let again = parse(None, &read.path().unwrap()).unwrap();
             assert_eq!(again.target, route.target, "{key}");
+        }
+        for (path, package) in [
+            ("_packaging/feed/nuget/v2/FindPackagesById()?id='Contoso.A'", Some("contoso.a")),
+            ("_packaging/feed/nuget/v2/Packages(Id='Contoso.A',Version='1.0')", Some("contoso.a")),
+            ("_packaging/feed/nuget/v2/Search()?searchTerm='a'", None),
+            ("_apis/packaging/feeds/feed/npm/@a/b/versions/1.0.0?api-version=7.1", Some("@a/b")),
+            (
+                "_apis/packaging/feeds/feed/nuget/packages/Contoso.A/versions/1.0?api-version=7.1",
+                Some("contoso.a"),
+            ),
+        ] {
+            let route = parse(None, &format!("/org/{path}")).unwrap();
+            let Target::Document(route) = &route.target else { panic!("{path}: {route:?}") };
+            let key = route.key();
+            assert_eq!(ObjectKey::read(&key).unwrap().package, package, "{key}");
         }
         let read = ObjectKey::read("org/-/feed@view/nuget/search?q=a").unwrap();
         assert_eq!((read.whole_feed(), read.package, read.path()), ("org/-/feed", None, None));

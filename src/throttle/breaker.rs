@@ -290,6 +290,11 @@ impl<K: Eq + Hash> Breakers<K> {
         self.breakers.iter().map(|(key, breaker)| (key, breaker.state()))
     }
 
+    /// Forgets everything about `key`; whether there was anything.
+    pub fn reset(&mut self, key: &K) -> bool {
+        self.breakers.remove(key).is_some()
+    }
+
     /// Forgets those that have nothing to say: closed, and no failure since the last success.
     pub fn prune(&mut self) {
         self.breakers.retain(|_, breaker| breaker.state != BreakerState::Closed || breaker.failures > 0);

@@ -20,6 +20,8 @@
 //! While a host is dead only for a moment, requests wait for its return instead of failing: a restart of its front
 //! end costs a pause and no build.
 
+mod hosts;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -33,6 +35,8 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
+
+pub use hosts::HostState;
 
 use super::{
     Service, Target, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse,

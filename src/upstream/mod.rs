@@ -40,7 +40,7 @@ pub use self::{
     advisories::Advisories,
     answer::{Answer, Expect, Refused},
     azure::{Azure, Located},
-    breaking::{Barred, Breaking, Breaks},
+    breaking::{Barred, Breaking, Breaks, HostClass, HostState},
     credential::{Credential, CredentialError, CredentialMetrics},
     dialer::Dialer,
     http::{Http, HttpError},

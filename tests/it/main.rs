@@ -26,6 +26,7 @@ mod metrics;
 mod modes;
 mod mount_access;
 mod mounts;
+mod objects;
 mod outages;
 mod packages;
 mod process;
@@ -40,6 +41,7 @@ mod server;
 #[allow(dead_code, reason = "it serves several programs")]
 #[path = "../shows/mod.rs"]
 mod shows;
+mod status;
 mod support;
 mod throttled_service;
 mod throttling;
