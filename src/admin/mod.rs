@@ -7,6 +7,7 @@
 mod archives;
 mod errands;
 pub mod exchange;
+mod explain;
 mod figures;
 mod guard;
 mod health;
@@ -45,7 +46,7 @@ use exchange::Answer;
 use crate::{
     access::CallerKey,
     blob::DiskStore,
-    handler::{Archives, Errands, Handler},
+    handler::{Archives, Errands, Explainer, Handler},
 };
 
 /// What the endpoints are and take, for programs.
@@ -73,6 +74,8 @@ pub struct Admin {
     pub archives: Archives,
     /// What was saved over time.
     pub history: History,
+    /// Says what would happen.
+    pub explainer: Explainer,
 }
 
 // === impl Admin ===
@@ -109,6 +112,7 @@ impl Admin {
             steering::routes(&self.handler),
             errands::routes(&self.errands, &self.jobs),
             archives::routes(&self.archives, &self.errands),
+            explain::routes(&self.explainer),
         ])
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     config::{Config, Credential, StoreSettings},
     disk::Database,
-    handler::{Archives, Errands, Handler, Modes, Mounts},
+    handler::{Archives, Errands, Explainer, Handler, Modes, Mounts},
     proxy::{AccessLog, Edge, EdgeMetrics, Forwarder, Intake, Outflow},
     route::{Collections, MountPaths},
     throttle::{Limits, Throttle},
@@ -80,7 +80,7 @@ impl Running {
         Load::register(&registry, Throttle::clone(&throttle))?;
         let readiness = Readiness::default();
         let intake = intake(&config, &clock, &key, mounts.paths().clone());
-        let (errands, archives) = stand_ins(&config, &handler, &intake, &registry)?;
+        let (errands, archives, explainer) = stand_ins(&config, &handler, &intake, &registry)?;
         let edge = Edge {
             intake,
             handler: handler.clone(),
@@ -103,6 +103,7 @@ impl Running {
             errands,
             archives,
             history: History::default(),
+            explainer,
         };
         let polls = background(&admin, &mounts, &config.store);
         let gate = doors.open(edge, &config)?;
@@ -213,10 +214,11 @@ fn stand_ins(
     handler: &Handler,
     intake: &Intake,
     registry: &Registry,
-) -> Result<(Errands, Archives)> {
+) -> Result<(Errands, Archives, Explainer)> {
     let (key, collections) = (Arc::clone(&intake.key), Arc::clone(&intake.collections));
     let archives = Archives::new(handler.clone(), Arc::clone(&collections), config.store.path.clone());
-    Ok((Errands::new(handler.clone(), key, collections, registry)?, archives))
+    let explainer = Explainer::new(handler.clone(), Arc::clone(&key), Arc::clone(&collections));
+    Ok((Errands::new(handler.clone(), key, collections, registry)?, archives, explainer))
 }
 
 /// What the gate does without being asked.

@@ -105,14 +105,20 @@ impl Identities {
     /// Every spelling of the feed with the key `whole` and of its views, with its identity.
     pub fn spellings_of(&self, whole: &str) -> Vec<(String, String)> {
         let org = whole.split('/').next().unwrap_or_default();
-        let entries = self.tree.scan_prefix(format!("{org}/").as_bytes()).filter_map(Result::ok);
-        let read = |(key, value): (_, Bytes)| {
-            let identity = decode(&value)?.identity?;
-            let same = identity.split('@').next() == Some(whole);
-            let key: Bytes = key;
-            same.then_some((String::from_utf8(key.to_vec()).ok()?, identity))
+        let same = |(_, identity): &(String, String)| identity.split('@').next() == Some(whole);
+        self.scan(&format!("{org}/")).filter(same).collect()
+    }
+
+    /// Every spelling that has an identity, with it.
+    pub fn all(&self) -> Vec<(String, String)> {
+        self.scan("").collect()
+    }
+
+    fn scan(&self, prefix: &str) -> impl Iterator<Item = (String, String)> + use<> {
+        let read = |(key, value): (Bytes, Bytes)| {
+            Some((String::from_utf8(key.to_vec()).ok()?, decode(&value)?.identity?))
         };
-        entries.filter_map(read).collect()
+        self.tree.scan_prefix(prefix.as_bytes()).filter_map(Result::ok).filter_map(read)
     }
 
     fn learned(&self, spelling: &str) -> Option<Learned> {

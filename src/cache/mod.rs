@@ -184,7 +184,8 @@ impl DocumentCache {
         self.entries.memory.representation_use()
     }
 
-    async fn has_body(&self, entry: &Entry) -> bool {
+    /// Whether a document's body is in the blob store.
+    pub async fn has_body(&self, entry: &Entry) -> bool {
         match &entry.body {
             Body::Memory(_) => false,
             Body::Stored(id) => matches!(self.blobs.stat(id).await, Ok(Some(_))),

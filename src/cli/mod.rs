@@ -10,6 +10,7 @@ pub mod client;
 mod closure;
 mod completions;
 mod drill;
+mod explain;
 mod export;
 mod healthcheck;
 mod import;
@@ -97,6 +98,8 @@ enum Command {
     Warm(warm::Warm),
     /// Tell whether builds would go through if the service were down.
     Drill(drill::Drill),
+    /// Tell what the gate would do with a request now, and why.
+    Explain(explain::Explain),
     /// Write an archive of what is stored.
     Export(export::Export),
     /// Take over an archive of another gate.
@@ -149,6 +152,7 @@ impl Command {
             Self::Verify(command) => asking(command.run(context)),
             Self::Warm(command) => asking(command.run(context)),
             Self::Drill(command) => asking(command.run(context)),
+            Self::Explain(command) => asking(command.run(context)),
             Self::Export(command) => asking(command.run(context)),
             Self::Import(command) => asking(command.run(context)),
             Self::Healthcheck(command) => asking(command.run(context)),

@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 use super::{Handler, HandlerError, Outcome, Request, permission::is_denial, reads, wishes::Wishes};
 use crate::{
     access::{Asking, Audience, Caller, Standing},
-    cache::Known,
     config::access::Rights,
     ident::FeedRef,
     route::Target,
@@ -76,11 +75,7 @@ impl Handler {
             return None;
         }
         let known = request.route.target.feed().is_some_and(|feed| {
-            let feed = match self.parts.identities.get(feed, self.now()) {
-                Known::Identity(identity) | Known::Old(identity) => feed.clone().identified(&identity),
-                Known::Nothing | Known::Unknown => feed.clone(),
-            };
-            !matches!(self.standing(caller, &feed), Standing::Unknown)
+            !matches!(self.standing(caller, &self.identified_now(feed)), Standing::Unknown)
         });
         request.address.filter(|_| !known)
     }

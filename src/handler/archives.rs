@@ -16,7 +16,6 @@ use tokio::sync::Mutex;
 use super::Handler;
 use crate::{
     access::Caller,
-    cache::Known,
     ident::{FeedRef, Name},
     route::{self, Collections, Target},
 };
@@ -53,16 +52,9 @@ impl Archives {
         let route = route::parse_for(&self.collections, &http::Method::GET, None, path).ok()?;
         let mut target = route.target;
         if let Some(feed) = target.feed_mut() {
-            *feed = self.identified(feed);
+            *feed = self.handler.identified_now(feed);
         }
         Some(target)
-    }
-
-    fn identified(&self, feed: &FeedRef) -> FeedRef {
-        match self.handler.parts.identities.get(feed, self.handler.now()) {
-            Known::Identity(identity) | Known::Old(identity) => feed.clone().identified(&identity),
-            Known::Nothing | Known::Unknown => feed.clone(),
-        }
     }
 }
 

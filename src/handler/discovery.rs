@@ -64,6 +64,7 @@ impl Handler {
         route: &PassthroughRoute,
         service: Service,
     ) -> Result<List, HandlerError> {
+        self.in_earnest(service, &request.route.org)?;
         let target = Place::Service { service, org: request.route.org.clone(), path: route.path.clone() };
         let upstream = UpstreamRequest {
             method: Method::OPTIONS,

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
-    CacheStatus, Fetched, Handler, HandlerError, Reply, Request, asking::Urgency, permission::Permission,
+    CacheStatus, Fetched, Handler, HandlerError, Reply, Request,
+    asking::Urgency,
+    keep::{accept, expected},
+    permission::Permission,
     wishes::Wishes,
 };
 use crate::{
@@ -14,9 +17,9 @@ use crate::{
     cache::{Assessment, Entry, Generation, Landing, Usability, assess},
     config::Mode,
     document::representation::{Form, Representation, negotiate_form},
-    route::{Document, DocumentClass, DocumentRoute, Format},
+    route::{Document, DocumentClass, DocumentRoute},
     throttle::Asker,
-    upstream::{Answer, Expect, Refused, Service, Target, UpstreamRequest},
+    upstream::{Answer, Refused, Service, Target, UpstreamRequest},
 };
 
 /// Bodies above this are checked, rewritten and compressed off the I/O threads: 64 KiB take some 100 µs.
@@ -36,10 +39,10 @@ pub(super) struct Represented {
 }
 
 /// The copy of a document that a request gets, with its body when that is at hand.
-struct Obtained {
-    entry: Arc<Entry>,
-    body: Option<Bytes>,
-    cache: CacheStatus,
+pub(super) struct Obtained {
+    pub(super) entry: Arc<Entry>,
+    pub(super) body: Option<Bytes>,
+    pub(super) cache: CacheStatus,
 }
 
 // === impl Handler ===
@@ -62,7 +65,11 @@ impl Handler {
         route: &DocumentRoute,
     ) -> Result<Represented, HandlerError> {
         self.guard_document(route)?;
-        let Obtained { entry, body, cache } = self.obtained(request, route).await?;
+        let obtained = self.obtained(request, route).await?;
+        if let Some(rehearsal) = &self.rehearsal {
+            return self.would_represent(rehearsal, request, route, obtained).await;
+        }
+        let Obtained { entry, body, cache } = obtained;
         let stored = body.is_none();
         if let Some(representation) = self.represent(request, route, &entry, body).await {
             return Ok(Represented { entry, representation, cache });
@@ -168,7 +175,10 @@ impl Handler {
 
     /// The stored document, unless a write took away what it tells of.
     pub(super) async fn entry(&self, route: &DocumentRoute, audience: Audience) -> Option<Arc<Entry>> {
-        let entry = self.parts.documents.entry(&key(route, audience)).await?;
+        let key = key(route, audience);
+        let supposed = self.rehearsal.as_ref().and_then(|rehearsal| rehearsal.document(&key));
+        let stored = async { self.parts.documents.entry(&key).await };
+        let entry = if supposed.is_some() { supposed } else { stored.await }?;
         (entry.generation.removals == self.generation(route).removals).then_some(entry)
     }
 
@@ -186,7 +196,11 @@ impl Handler {
         assessment
     }
 
-    async fn missing(&self, request: &Request, route: &DocumentRoute) -> Result<Obtained, HandlerError> {
+    pub(super) async fn missing(
+        &self,
+        request: &Request,
+        route: &DocumentRoute,
+    ) -> Result<Obtained, HandlerError> {
         if Wishes::of(&request.headers).only_if_cached {
             return Err(HandlerError::OnlyIfCached);
         }
@@ -278,6 +292,9 @@ impl Handler {
         {
             return;
         }
+        if let Some(rehearsal) = &self.rehearsal {
+            return rehearsal.fetched_behind();
+        }
         let (generation, urgency) = (self.generation(route), Urgency::Behind);
         let work = |interest| {
             let asker = self.asker(request, interest, urgency);
@@ -316,6 +333,9 @@ impl Handler {
         route: &DocumentRoute,
         urgency: Urgency,
     ) -> (Result<Fetched, HandlerError>, bool) {
+        if let Some(rehearsal) = &self.rehearsal {
+            return (self.suppose_document(rehearsal, request, route), false);
+        }
         loop {
             let generation = self.generation(route);
             let flight = flight(own, &request.caller, route, generation);
@@ -466,24 +486,8 @@ fn flight(own: &str, caller: &Caller, route: &DocumentRoute, generation: Generat
 }
 
 /// The host that has a document.
-fn service(route: &DocumentRoute) -> Service {
+pub(super) fn service(route: &DocumentRoute) -> Service {
     if route.is_on_feeds_host() { Service::Feeds } else { Service::Pkgs }
-}
-
-pub(super) fn expected(format: Format) -> Expect {
-    match format {
-        Format::Json => Expect::Json,
-        Format::Xml => Expect::Xml,
-        Format::Text => Expect::Bytes,
-    }
-}
-
-fn accept(expect: Expect) -> HeaderValue {
-    HeaderValue::from_static(match expect {
-        Expect::Xml => "application/xml, application/atom+xml, text/xml, */*",
-        Expect::Json => "application/json",
-        Expect::Bytes | Expect::Any => "*/*",
-    })
 }
 
 pub(super) fn hex(caller: &Caller) -> String {

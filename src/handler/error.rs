@@ -4,6 +4,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::StatusCode;
+
 use crate::{
     access::Stranger,
     blob::fill::FillError,
@@ -125,6 +127,66 @@ impl HandlerError {
             | Self::TooLarge { .. }
             | Self::Body(_)
             | Self::NoAudit { .. } => false,
+        }
+    }
+
+    /// The status that the client sees.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Body(_) => StatusCode::BAD_REQUEST,
+            Self::Stranger(stranger) if stranger.is_unauthenticated() => StatusCode::UNAUTHORIZED,
+            // Elsewhere than where it is pinned a package does not exist: a client with several sources goes on to the
+            // next one.
+            Self::Guarded(Objection::Pinned { .. }) | Self::NoAudit { missing: true, .. } => {
+                StatusCode::NOT_FOUND
+            }
+            Self::Guarded(_) | Self::Stranger(_) => StatusCode::FORBIDDEN,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            // No client asks again after 424, as all do after 5xx and 429 (for a minute, for each package). 404 would
+            // say that the package does not exist.
+            Self::Dead(_) | Self::Offline => StatusCode::FAILED_DEPENDENCY,
+            Self::Attempts { .. } => StatusCode::TOO_MANY_REQUESTS,
+            // 499 is not registered; logs know it from other proxies. A client that closed only its half of the
+            // connection can read it.
+            Self::Left => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::GateRefused(refusal) if refusal.status == StatusCode::FORBIDDEN => StatusCode::FORBIDDEN,
+            // For the gate's own credential too: a 401 would make clients throw away a good gate token.
+            Self::Unavailable(_)
+            | Self::Integrity(_)
+            | Self::NoAudit { missing: false, .. }
+            | Self::NoCredential(_)
+            | Self::GateRefused(_) => StatusCode::BAD_GATEWAY,
+            Self::Throttled(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Timeout(_) | Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
+            Self::Refused(refusal) | Self::Failing { refusal, .. } => refusal.status,
+        }
+    }
+
+    /// The code in the body, and in the log.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Method { .. } => "method",
+            Self::Refused(_) => "refused",
+            Self::Failing { .. } => "upstream_failing",
+            Self::Throttled(_) => "throttled",
+            Self::Dead(_) => "upstream_down",
+            Self::Offline => "offline",
+            Self::Guarded(_) => "guard",
+            Self::Unavailable(_) => "upstream_unavailable",
+            Self::Timeout(_) => "upstream_timeout",
+            Self::Integrity(_) => "integrity",
+            Self::OnlyIfCached => "only_if_cached",
+            Self::Left => "client_left",
+            Self::TooLarge { .. } => "too_large",
+            Self::Body(_) => "body",
+            Self::NoAudit { .. } => "audit_unavailable",
+            Self::Stranger(stranger) => stranger.code(),
+            Self::Attempts { .. } => "attempts",
+            Self::GateRefused(refusal) if refusal.status == StatusCode::FORBIDDEN => "gate_forbidden",
+            Self::NoCredential(_) | Self::GateRefused(_) => "gate_credential",
+            Self::Internal(_) => "internal",
         }
     }
 

@@ -62,7 +62,12 @@ impl Guarding {
 impl Handler {
     /// An error where a guard keeps what `route` is from builds.
     pub(super) fn guard_document(&self, route: &DocumentRoute) -> Result<(), HandlerError> {
-        let Some((name, protocol, version)) = named(&route.document) else { return Ok(()) };
+        self.judged(self.document_objection(route))
+    }
+
+    /// Why what `route` is is kept from builds.
+    pub(super) fn document_objection(&self, route: &DocumentRoute) -> Option<Objection> {
+        let (name, protocol, version) = named(&route.document)?;
         let here = self.here(&route.feed);
         let policy = self.guards().policy(&name, protocol, |feed| here.contains(feed));
         let by_version = || {
@@ -73,7 +78,7 @@ impl Handler {
                 self.now(),
             )
         };
-        self.judged(policy.to_name().or_else(by_version))
+        policy.to_name().or_else(by_version)
     }
 
     /// The same for the bytes of a version. Where only its age is unknown, the document that tells it is asked for.
@@ -82,7 +87,7 @@ impl Handler {
         request: &Request,
         route: &PackageRoute,
     ) -> Result<(), HandlerError> {
-        if self.guards().are_off() {
+        if self.guards_nothing() {
             return Ok(());
         }
         match self.objection(route) {
@@ -156,13 +161,20 @@ impl Handler {
         Some((Sieve { guards, document: route.document.clone(), here, seen, now }, stamp))
     }
 
+    /// Whether no guard is set up.
+    pub(super) fn guards_nothing(&self) -> bool {
+        self.guards().are_off()
+    }
+
     fn guards(&self) -> &Guards {
         &self.parts.guarding.guards
     }
 
     fn judged(&self, objection: Option<Objection>) -> Result<(), HandlerError> {
         let Some(objection) = objection else { return Ok(()) };
-        self.parts.guarding.refusals.with_label_values(&[objection.reason()]).inc();
+        if self.rehearsal.is_none() {
+            self.parts.guarding.refusals.with_label_values(&[objection.reason()]).inc();
+        }
         Err(HandlerError::Guarded(objection))
     }
 

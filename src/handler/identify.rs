@@ -53,6 +53,14 @@ impl Handler {
         Ok(())
     }
 
+    /// `feed` with what is known of its identity, however old that is; nobody is asked.
+    pub(super) fn identified_now(&self, feed: &FeedRef) -> FeedRef {
+        match self.parts.identities.get(feed, self.now()) {
+            Known::Identity(identity) | Known::Old(identity) => feed.clone().identified(&identity),
+            Known::Nothing | Known::Unknown => feed.clone(),
+        }
+    }
+
     /// Reads the identity off the index of `feed` and remembers it.
     pub(super) fn learn(&self, feed: &FeedRef, index: &[u8]) -> FeedRef {
         let Some(guids) = feed_guids(index) else {

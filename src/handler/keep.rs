@@ -1,18 +1,14 @@
 //! What becomes of a document that came: checked, learned from, stored; and how long it is fresh.
 
-use http::header;
+use http::{HeaderValue, header};
 
-use super::{
-    Fetched, Handler, HandlerError,
-    document::{expected, key},
-    represent::checked,
-};
+use super::{Fetched, Handler, HandlerError, document::key, represent::checked};
 use crate::{
     access::Audience,
     cache::{Generation, Origin},
     config::Freshness,
-    route::{Document, DocumentClass, DocumentRoute},
-    upstream::{UpstreamResponse, body::read_document},
+    route::{Document, DocumentClass, DocumentRoute, Format},
+    upstream::{Expect, UpstreamResponse, body::read_document},
 };
 
 // === impl Handler ===
@@ -60,6 +56,24 @@ impl Handler {
             DocumentClass::Feeds => &metadata.feeds,
         }
     }
+}
+
+/// What a document of `format` must be.
+pub(super) fn expected(format: Format) -> Expect {
+    match format {
+        Format::Json => Expect::Json,
+        Format::Xml => Expect::Xml,
+        Format::Text => Expect::Bytes,
+    }
+}
+
+/// What the service is told to send where `expect` is due.
+pub(super) fn accept(expect: Expect) -> HeaderValue {
+    HeaderValue::from_static(match expect {
+        Expect::Xml => "application/xml, application/atom+xml, text/xml, */*",
+        Expect::Json => "application/json",
+        Expect::Bytes | Expect::Any => "*/*",
+    })
 }
 
 /// What to remember of the exchange.

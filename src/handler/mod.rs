@@ -16,6 +16,7 @@ mod document;
 mod drill;
 mod errand;
 mod error;
+mod explain;
 mod guard;
 mod identify;
 mod inventory;
@@ -30,6 +31,7 @@ mod outage;
 mod package;
 mod passthrough;
 mod permission;
+mod rehearsal;
 mod reply;
 mod represent;
 mod verify;
@@ -45,6 +47,7 @@ pub use archives::{Archives, ImportError, Imported, Wanted, feed_of};
 pub use changes::Following;
 pub use errand::{Errand, Errands, Fate, Report, Seen};
 pub use error::HandlerError;
+pub use explain::{ExplainError, Explainer, Explanation, Question};
 pub use guard::Guarding;
 pub use inventory::{Filter, Object, Purged};
 pub use lately::{Ended, FeedTimes, Lately, Refused};
@@ -218,6 +221,8 @@ pub struct Handler {
     revalidations: Arc<wishes::Revalidations>,
     drills: Arc<drill::Drills>,
     lately: Lately,
+    /// Whether it only goes through what it would do.
+    rehearsal: Option<Arc<rehearsal::Rehearsal>>,
     /// Whether the service is taken to be down.
     pretends: bool,
     /// Room for work on large documents: it takes a few times their size in memory, and a core.
@@ -257,6 +262,7 @@ impl Handler {
             revalidations: Arc::default(),
             drills: Arc::default(),
             lately: Lately::default(),
+            rehearsal: None,
             pretends: false,
             workbench: Arc::new(Semaphore::new(cores())),
         }

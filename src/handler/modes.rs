@@ -113,6 +113,12 @@ impl Handler {
         if self.pretends && mode == Mode::Fallback { Mode::Offline } else { mode }
     }
 
+    /// Whether `feed` has a mode of its own.
+    pub(super) fn has_own_mode(&self, feed: &FeedRef) -> bool {
+        let known = |feed: &FeedRef| self.known_identity(feed);
+        self.parts.modes.set.read().feeds.iter().any(|one| means(&one.name, feed, known))
+    }
+
     /// What is known of the identity that a spelling has, without its view.
     pub(super) fn known_identity(&self, feed: &FeedRef) -> Option<String> {
         match self.parts.identities.get(feed, self.now()) {

@@ -36,6 +36,7 @@ pub struct OutageMemory {
 /// Whom a question is put to.
 type Place = (Service, Name);
 
+#[derive(Clone)]
 struct Trouble {
     until: Instant,
     busy: bool,
@@ -48,6 +49,12 @@ impl OutageMemory {
     /// Remembers each for `cooldown`.
     pub fn new(cooldown: Duration) -> Self {
         Self { cooldown, wordless: Mutex::default(), troubled: Mutex::default() }
+    }
+
+    /// What is remembered now, for one who must not change it.
+    pub fn copied(&self) -> Self {
+        let (wordless, troubled) = (self.wordless.lock().clone(), self.troubled.lock().clone());
+        Self { cooldown: self.cooldown, wordless: Mutex::new(wordless), troubled: Mutex::new(troubled) }
     }
 
     /// The service was asked who may read `feed`, and gave no word.

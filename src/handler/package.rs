@@ -113,6 +113,11 @@ impl Handler {
         self.parts.generations.current(&route.feed, &route.subject()).removals
     }
 
+    /// Whether a download of the package is under way.
+    pub(super) fn is_arriving(&self, route: &PackageRoute) -> bool {
+        self.arriving.get(&self.package_key(route)).is_some()
+    }
+
     /// The name of everything under way for a package: nobody follows what began before a removal.
     fn package_key(&self, route: &PackageRoute) -> String {
         format!("{}\n{}", route.key(), self.removals(route))
@@ -207,6 +212,9 @@ impl Handler {
         let (key, removals) = (self.package_key(&route), self.removals(&route));
         if let Err(error) = self.may_ask(&request.caller, Some(&route.feed)) {
             return Landing::now(Located::Failed(error));
+        }
+        if let Some(rehearsal) = &self.rehearsal {
+            return Landing::now(Located::Failed(self.suppose_package(rehearsal, &route)));
         }
         let asked = self.asked(&request, &route, interest.clone());
         let location = match self.settle(self.parts.service.locate(asked).await) {

@@ -37,11 +37,9 @@ impl Handler {
         request: &Request,
         route: &PassthroughRoute,
     ) -> Result<Reply, HandlerError> {
-        let target = Target::Service {
-            service: if route.feeds_host { Service::Feeds } else { Service::Pkgs },
-            org: request.route.org.clone(),
-            path: route.path.clone(),
-        };
+        let service = if route.feeds_host { Service::Feeds } else { Service::Pkgs };
+        self.in_earnest(service, &request.route.org)?;
+        let target = Target::Service { service, org: request.route.org.clone(), path: route.path.clone() };
         let upstream = UpstreamRequest {
             method: request.method.clone(),
             headers: request.headers.clone(),

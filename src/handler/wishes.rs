@@ -81,6 +81,11 @@ fn directives<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<It
 // === impl Revalidations ===
 
 impl Revalidations {
+    /// The allowances as they are now, for one who must not use them up.
+    pub(super) fn copied(&self) -> Self {
+        Self(Mutex::new(self.0.lock().clone()))
+    }
+
     /// Takes a token of `document`, if there is one.
     pub(super) fn take(&self, document: &str) -> bool {
         let now = Instant::now();

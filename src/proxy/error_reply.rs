@@ -1,4 +1,5 @@
-//! The error table: every reason for not giving an object, with its status, body and log level. Exhaustive.
+//! The error table: every reason for not giving an object, with its body. Exhaustive. Status and code of what a handler
+//! refuses are [`HandlerError`]'s own.
 //!
 //! Bodies are RFC 9457 problems with a code and the request's id. Their text is fixed by the code, or names
 //! what the client itself sent; details of the inside go to the log. An answer of the service is passed on as
@@ -11,7 +12,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::{
     access::Stranger,
-    guard::Objection,
     handler::{CacheStatus, HandlerError, Reply, ReplyBody},
     listener::FramingError,
     route::RouteError,
@@ -22,9 +22,6 @@ use crate::{
 const MOST_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// What a client is told when the service said nothing.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// The status of requests whose client has left. Not registered; logs know it from other proxies. A client that closed
-/// only its half of the connection can read it.
-const LEFT: u16 = 499;
 /// What is said instead of an empty report, which would look like "no vulnerabilities" (facts §9.15).
 const NO_AUDIT: &str = "nobody could answer this audit: the service does not, and no other registry did; set \
     `audit.upstream` in the gate's configuration to a registry that answers audits";
@@ -73,62 +70,59 @@ pub fn of_host(id: &str) -> ErrorReply {
 
 /// The answer to a request for which there is no object.
 pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
+    let told = |text: &str| problem(error.status(), error.code(), text, id);
+    // In the reason phrase too: all clients that show anything of an answer show one of the two.
+    let loud = |text: &str| {
+        let mut answer = told(text);
+        answer.reply.reason = Some(text.to_owned());
+        answer
+    };
     match error {
         HandlerError::Method { allow, .. } => {
-            let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "method", &error.to_string(), id);
+            let mut answer = told(&error.to_string());
             answer.reply.headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             answer
         }
-        HandlerError::Refused(refusal) => passed(refusal, "refused"),
+        HandlerError::Refused(refusal) => passed(refusal, error.code()),
         HandlerError::Failing { retry_after, refusal } => {
-            let mut answer = passed(refusal, "upstream_failing");
+            let mut answer = passed(refusal, error.code());
             retry_later(&mut answer.reply.headers, retry_after.unwrap_or(RETRY_AFTER));
             answer
         }
         HandlerError::Throttled(shed) => {
-            let text = "too many requests wait for the service";
-            let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, "throttled", text, id);
+            let mut answer = told("too many requests wait for the service");
             retry_later(&mut answer.reply.headers, shed.retry_after());
             answer
         }
-        HandlerError::Dead(_) => dead("upstream_down", "the package service is down", id),
-        HandlerError::Guarded(objection) => guarded(objection, id),
-        HandlerError::Offline => dead("offline", "feedgate is offline by its operator", id),
-        HandlerError::Unavailable(_) => {
-            let text = "the service cannot be reached, and there is no stored copy";
-            problem(StatusCode::BAD_GATEWAY, "upstream_unavailable", text, id)
-        }
-        HandlerError::Timeout(_) => {
-            let text = "the service did not answer in time, and there is no stored copy";
-            problem(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", text, id)
-        }
+        HandlerError::Dead(_) => loud("the package service is down, and there is no stored copy"),
+        HandlerError::Offline => loud("feedgate is offline by its operator, and there is no stored copy"),
+        HandlerError::Guarded(objection) => loud(&objection.to_string()),
+        HandlerError::Unavailable(_) => told("the service cannot be reached, and there is no stored copy"),
+        HandlerError::Timeout(_) => told("the service did not answer in time, and there is no stored copy"),
         HandlerError::Integrity(_) => {
-            let text = "the service sent bytes that failed their check; nothing was stored";
-            problem(StatusCode::BAD_GATEWAY, "integrity", text, id)
+            told("the service sent bytes that failed their check; nothing was stored")
         }
         HandlerError::OnlyIfCached => {
-            let text = "nothing usable is stored, and the request asks for a stored answer only";
-            problem(StatusCode::GATEWAY_TIMEOUT, "only_if_cached", text, id)
+            told("nothing usable is stored, and the request asks for a stored answer only")
         }
-        HandlerError::Left => {
-            let status = StatusCode::from_u16(LEFT).unwrap_or(StatusCode::BAD_REQUEST);
-            problem(status, "client_left", &error.to_string(), id)
+        HandlerError::Left | HandlerError::TooLarge { .. } | HandlerError::Body(_) => {
+            told(&error.to_string())
         }
-        HandlerError::TooLarge { .. } => {
-            problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &error.to_string(), id)
+        HandlerError::NoAudit { .. } => told(NO_AUDIT),
+        HandlerError::Stranger(stranger) => unwelcome(stranger, told(&stranger.to_string())),
+        HandlerError::Attempts { retry_after } => {
+            let mut answer = told(&error.to_string());
+            retry_later(&mut answer.reply.headers, *retry_after);
+            answer
         }
-        HandlerError::Body(_) => problem(StatusCode::BAD_REQUEST, "body", &error.to_string(), id),
-        HandlerError::NoAudit { missing, .. } => {
-            let status = if *missing { StatusCode::NOT_FOUND } else { StatusCode::BAD_GATEWAY };
-            problem(status, "audit_unavailable", NO_AUDIT, id)
+        // The service's own text would tell who the gate is there.
+        HandlerError::GateRefused(refusal) if refusal.status == StatusCode::FORBIDDEN => {
+            told("the gate's own credential has no right to this; its operator must see to that")
         }
-        HandlerError::Stranger(stranger) => unwelcome(stranger, id),
-        HandlerError::Attempts { retry_after } => attempts(error, *retry_after, id),
-        HandlerError::NoCredential(_) => gate_refused(StatusCode::UNAUTHORIZED, id),
-        HandlerError::GateRefused(refusal) => gate_refused(refusal.status, id),
-        HandlerError::Internal(_) => {
-            problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong inside the gate", id)
+        HandlerError::NoCredential(_) | HandlerError::GateRefused(_) => {
+            told("the gate has no credential that the service takes; its operator must see to that")
         }
+        HandlerError::Internal(_) => told("something went wrong inside the gate"),
     }
 }
 
@@ -136,11 +130,10 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
 /// the service's are), Basic first: NuGet, npm and yarn then send what they are configured with. Without the `X-VSS-*`
 /// headers of the service the Azure credential provider leaves the host alone (facts §6), as it should: an Entra token
 /// opens nothing here.
-fn unwelcome(stranger: &Stranger, id: &str) -> ErrorReply {
+fn unwelcome(stranger: &Stranger, mut answer: ErrorReply) -> ErrorReply {
     if !stranger.is_unauthenticated() {
-        return problem(StatusCode::FORBIDDEN, stranger.code(), &stranger.to_string(), id);
+        return answer;
     }
-    let mut answer = problem(StatusCode::UNAUTHORIZED, stranger.code(), &stranger.to_string(), id);
     // RFC 6750 §3.1: no error code where no token was shown.
     let bearer = match stranger {
         Stranger::Missing => "Bearer realm=\"feedgate\"",
@@ -149,49 +142,6 @@ fn unwelcome(stranger: &Stranger, id: &str) -> ErrorReply {
     for challenge in ["Basic realm=\"feedgate\", charset=\"UTF-8\"", bearer] {
         answer.reply.headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
-    answer
-}
-
-fn attempts(error: &HandlerError, retry_after: Duration, id: &str) -> ErrorReply {
-    let mut answer = problem(StatusCode::TOO_MANY_REQUESTS, "attempts", &error.to_string(), id);
-    retry_later(&mut answer.reply.headers, retry_after);
-    answer
-}
-
-/// The gate has no credential that the service takes, or no right. The service's own text would tell who the gate is
-/// there, and a 401 would make clients throw away a good gate token.
-fn gate_refused(status: StatusCode, id: &str) -> ErrorReply {
-    if status == StatusCode::FORBIDDEN {
-        let text = "the gate's own credential has no right to this; its operator must see to that";
-        return problem(StatusCode::FORBIDDEN, "gate_forbidden", text, id);
-    }
-    let text = "the gate has no credential that the service takes; its operator must see to that";
-    problem(StatusCode::BAD_GATEWAY, "gate_credential", text, id)
-}
-
-/// What is not stored while nobody can be asked for it. 424, with the reason in the reason phrase too: no client asks
-/// again after it, as all do after 5xx and 429 (for a minute, for each package), and all that show anything of an
-/// answer show one of the two texts. 404 would say that the package does not exist.
-fn dead(code: &'static str, why: &str, id: &str) -> ErrorReply {
-    let text = format!("{why}, and there is no stored copy");
-    let mut answer = problem(StatusCode::FAILED_DEPENDENCY, code, &text, id);
-    answer.reply.reason = Some(text);
-    answer
-}
-
-/// What a guard keeps from builds. Elsewhere than where it is pinned a package does not exist: a client with several
-/// sources goes on to the next one. The reason phrase has the text, which is what NuGet shows.
-fn guarded(objection: &Objection, id: &str) -> ErrorReply {
-    let status = match objection {
-        Objection::Pinned { .. } => StatusCode::NOT_FOUND,
-        Objection::Denied { .. }
-        | Objection::NotAllowed { .. }
-        | Objection::Young { .. }
-        | Objection::Unknown { .. } => StatusCode::FORBIDDEN,
-    };
-    let text = objection.to_string();
-    let mut answer = problem(status, "guard", &text, id);
-    answer.reply.reason = Some(text);
     answer
 }
 

@@ -241,6 +241,11 @@ impl Throttle {
         self.shared.state.lock().admission.is_tight(class, identity, Instant::now())
     }
 
+    /// How long nothing is sent yet for `identity` to hosts of a class.
+    pub fn pause_left(&self, class: Class, identity: Identity) -> Duration {
+        self.shared.state.lock().admission.pause_left(class, identity, Instant::now())
+    }
+
     /// Every figure.
     pub fn snapshot(&self) -> Snapshot {
         self.shared.state.lock().admission.snapshot(Instant::now())

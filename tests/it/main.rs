@@ -13,6 +13,7 @@ mod clients;
 mod derived;
 mod documents;
 mod egress;
+mod explain;
 mod faults;
 mod guards;
 mod identity;

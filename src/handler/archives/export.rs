@@ -72,7 +72,7 @@ impl Archives {
         }
         for feed in &wanted.feeds {
             let before = gathering.paths.len();
-            self.gather_feed(&self.identified(feed), &mut gathering).await;
+            self.gather_feed(&self.handler.identified_now(feed), &mut gathering).await;
             if gathering.paths.len() == before {
                 missing.push(format!("feed {}", feed.spelling()));
             }
