@@ -122,7 +122,7 @@ impl Http {
     ) -> Result<(Connection, Head), UpstreamError> {
         let mut deadline = Instant::now() + self.limits.connect;
         let addresses = timeout_at(deadline, self.resolve(outgoing)).await;
-        let addresses = addresses.map_err(|_| out_of_time(outgoing.host(), Phase::Connect))??;
+        let addresses = addresses.map_err(|_| self.unconnected(outgoing))??;
         if !fresh && let Some(connection) = self.reuse(outgoing, &addresses).await {
             match self.ask(connection, outgoing).await? {
                 Err(failure) if failure.kind == FailureKind::Closed && outgoing.may_be_repeated() => {
