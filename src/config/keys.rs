@@ -280,7 +280,8 @@ impl<'a> Keys<'a> {
         value
     }
 
-    /// Reports a mistake of `key`; of a long value only the start. A password in a URL is not told: it may be the mistake.
+    /// Reports a mistake of `key`; of a long value only the start. A password in a URL is not told: it may be the
+    /// mistake.
     pub fn problem(&mut self, key: &str, value: String, rule: String) {
         let mut value = match (value.find("://"), value.rfind('@')) {
             (Some(start), Some(end)) if start < end => format!("{}***{}", &value[..start + 3], &value[end..]),
