@@ -102,7 +102,7 @@ mod tests {
         assert!(table.is_empty());
         table.row(["a\u{1b}[2J".to_owned(), size(&json!(1536))]);
         table.row(["é".to_owned(), size(&json!(7))]);
-        assert_eq!(table.text(), "name     bytes\na\u{fffd}[2J  1.5 KiB\né            7 B\n");
+        assert_eq!(table.text(), "name     bytes\na\u{fffd}[2J  1.5 KiB\né          7 B\n");
         assert!(!table.is_empty());
     }
 }
