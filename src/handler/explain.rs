@@ -1,7 +1,7 @@
 //! What the gate would do with a request now, and why: for operators who wonder what a build ran into.
 //!
 //! What *would happen* is a [rehearsal](super::rehearsal) of the request by the code that answers clients, so it cannot
-//! differ from what then happens. Around it stand the [facts](facts) that the decision was made from, each read off where
+//! differ from what then happens. Around it stand the [facts] that the decision was made from, each read off where
 //! the decision reads it. Nothing is asked of the service, and no credential or signature is in an explanation.
 
 mod facts;

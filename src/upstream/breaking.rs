@@ -14,7 +14,7 @@
 //! others. A body that breaks after its head counts for nothing: the host answered, and repeats see to it.
 //!
 //! A host that has said nothing at all for a first-byte timeout is dead for all who wait for it
-//! ([`Silence`](super::silence)), and whoever looks whether it is back waits no longer than the others: the look goes
+//! (`upstream/silence`), and whoever looks whether it is back waits no longer than the others: the look goes
 //! on without its client.
 //!
 //! While a host is dead only for a moment, requests wait for its return instead of failing: a restart of its front
