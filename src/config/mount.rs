@@ -6,7 +6,7 @@ use toml::Table;
 
 use super::{
     audit::RegistryUrl,
-    keys::{Findings, Keys, Problem},
+    keys::{Findings, Keys},
     organisation::GateCredential,
     text_enum::text_enum,
     upstream::{Base, Scheme, is_segment},
@@ -60,14 +60,8 @@ impl Mount {
         findings: &mut Findings,
         environment: &BTreeMap<String, String>,
     ) -> Vec<Self> {
-        let mounts = Keys::each(root, TABLE, findings, |keys| Self::read(keys, environment));
-        for (index, mount) in mounts.iter().enumerate() {
-            if mounts[..index].iter().any(|other| other.path == mount.path) {
-                let (key, value) = (format!("{TABLE}[{index}].path"), mount.path.clone());
-                findings.problems.push(Problem { key, value, rule: "is the path of two mounts".into() });
-            }
-        }
-        mounts
+        let read = |keys: Keys<'_>| Self::read(keys, environment);
+        Keys::each_once(root, TABLE, findings, ("path", |one| &one.path), read)
     }
 
     fn read(mut keys: Keys<'_>, environment: &BTreeMap<String, String>) -> Option<Self> {
@@ -216,7 +210,7 @@ mod tests {
             "`mount[1].path`",
             "`mount[1].upstream`",
             "`mount[1].max` is not a known key",
-            "is the path of two mounts",
+            "is there twice",
             "`mount[3].ttl`",
         ] {
             assert!(problems.iter().any(|problem| problem.contains(part)), "{part} not in {problems:#?}");

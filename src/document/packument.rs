@@ -20,7 +20,7 @@ use super::check::{DocumentError, text_of};
 /// The registry's `package-metadata` page names most of them. Beyond it: `libc` (pnpm picks platform packages
 /// by it), `license` (npm copies it into the lockfile), `dependenciesMeta` (yarn), `acceptDependencies` (npm),
 /// `gypfile` (npm compiles a package with a `binding.gyp` unless it says false). `hasInstallScript` is derived.
-const VERSION_FIELDS: [&str; 23] = [
+pub const VERSION_FIELDS: [&str; 23] = [
     "name",
     "version",
     "deprecated",

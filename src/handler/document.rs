@@ -175,10 +175,7 @@ impl Handler {
 
     /// The stored document, unless a write took away what it tells of.
     pub(super) async fn entry(&self, route: &DocumentRoute, audience: Audience) -> Option<Arc<Entry>> {
-        let key = key(route, audience);
-        let supposed = self.rehearsal.as_ref().and_then(|rehearsal| rehearsal.document(&key));
-        let stored = async { self.parts.documents.entry(&key).await };
-        let entry = if supposed.is_some() { supposed } else { stored.await }?;
+        let entry = self.known_entry(&key(route, audience)).await?;
         (entry.generation.removals == self.generation(route).removals).then_some(entry)
     }
 

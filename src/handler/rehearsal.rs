@@ -106,7 +106,7 @@ impl Rehearsal {
     }
 
     /// The document that is here by a supposed answer.
-    pub(super) fn document(&self, key: &str) -> Option<Arc<Entry>> {
+    fn document(&self, key: &str) -> Option<Arc<Entry>> {
         self.notes.lock().documents.get(key).cloned()
     }
 
@@ -161,6 +161,14 @@ impl Handler {
             (Err(error), _) => End::Refused(error),
         };
         Rehearsed { questions, behind, end }
+    }
+
+    /// A document: one that a rehearsal supposes to be here, else what is stored.
+    pub(super) async fn known_entry(&self, key: &str) -> Option<Arc<Entry>> {
+        match self.rehearsal.as_ref().and_then(|rehearsal| rehearsal.document(key)) {
+            Some(supposed) => Some(supposed),
+            None => self.parts.documents.entry(key).await,
+        }
     }
 
     /// Asks for a document in a rehearsal.

@@ -19,6 +19,8 @@ mod canonical;
 mod collections;
 mod effect;
 mod feeds;
+#[cfg(test)]
+mod generous;
 mod key;
 mod mount;
 mod npm;

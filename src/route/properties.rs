@@ -13,8 +13,8 @@ use http::Method;
 
 use super::{
     Audit, AuditRoute, Collections, Derived, DerivedRoute, Document, DocumentRoute, Format, Hive, Odata,
-    OdataResource, Package, PackageRoute, Protocol, Rest, Subject, Target, canonical::rest_segment, parse,
-    parse_for,
+    OdataResource, Package, PackageRoute, Protocol, Rest, Subject, Target, canonical::rest_segment,
+    generous::generously_read, parse, parse_for,
 };
 use crate::ident::{FeedRef, Name, NpmName, NugetId, NugetVersion};
 
@@ -247,28 +247,6 @@ fn respell(path: &str, choices: &[u8]) -> String {
         spelled.push_str(&piece);
     }
     spelled + &query.map_or(String::new(), |query| format!("?{query}"))
-}
-
-/// Path segments as the most generous reader would see them: decoded until nothing changes, backslashes as slashes,
-/// dot segments resolved (RFC 3986 §5.2.4).
-fn generously_read(path: &str) -> Vec<String> {
-    let mut text = path.split('?').next().unwrap_or_default().to_owned();
-    loop {
-        let next = percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned();
-        if next == text {
-            break;
-        }
-        text = next;
-    }
-    let mut segments = Vec::new();
-    for segment in text.split(['/', '\\']).filter(|segment| !segment.is_empty()) {
-        match segment.trim_end_matches([' ', '.']) {
-            "" if segment.trim_end() == "." => {}
-            "" => drop(segments.pop()),
-            _ => segments.push(segment.to_lowercase()),
-        }
-    }
-    segments
 }
 
 proptest! {

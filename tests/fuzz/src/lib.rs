@@ -5,6 +5,8 @@
 //! that are kept and with changes of them. See `README.md` beside this crate.
 
 pub mod config;
+#[path = "../../../src/route/generous.rs"]
+mod generous;
 pub mod json;
 pub mod lockfile;
 pub mod odata;

@@ -5,7 +5,7 @@
 use std::{collections::HashSet, fmt};
 
 use feedgate::{
-    document::packument::{abbreviate, dist_of, dist_tag_of, dist_tags_of, manifest_of},
+    document::packument::{VERSION_FIELDS, abbreviate, dist_of, dist_tag_of, dist_tags_of, manifest_of},
     guard::{filter_packument, versions_of},
 };
 use serde::{
@@ -13,33 +13,6 @@ use serde::{
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value};
-
-/// What the abbreviated form keeps of a version (`package-metadata` of npm's registry, and `README.md`).
-const KEPT: [&str; 23] = [
-    "name",
-    "version",
-    "deprecated",
-    "dependencies",
-    "optionalDependencies",
-    "devDependencies",
-    "bundleDependencies",
-    "bundledDependencies",
-    "peerDependencies",
-    "peerDependenciesMeta",
-    "dependenciesMeta",
-    "acceptDependencies",
-    "bin",
-    "directories",
-    "dist",
-    "engines",
-    "cpu",
-    "os",
-    "libc",
-    "funding",
-    "license",
-    "gypfile",
-    "_hasShrinkwrap",
-];
 
 /// A value whose objects have each name once.
 struct Distinct;
@@ -103,7 +76,7 @@ fn kept(version: &Value) -> Option<Value> {
         return Some(Value::Null);
     }
     let version = version.as_object()?;
-    let kept = version.iter().filter(|(key, _)| KEPT.contains(&key.as_str()));
+    let kept = version.iter().filter(|(key, _)| VERSION_FIELDS.contains(&key.as_str()));
     let mut kept: Map<_, _> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
     let script = |name: &&str| {
         let script = version.get("scripts").and_then(|scripts| scripts.get(name)).and_then(Value::as_str);

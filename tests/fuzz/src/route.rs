@@ -10,6 +10,8 @@ use feedgate::{
 };
 use http::Method;
 
+use crate::generous::generously_read;
+
 const METHODS: [Method; 4] = [Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
 const HOSTS: [Option<&str>; 8] = [
     None,
@@ -102,26 +104,4 @@ fn stays(target: &Target) {
         segments.starts_with(&place.iter().map(|&segment| segment.to_owned()).collect::<Vec<_>>())
     };
     assert!(trees.iter().any(is_below), "{path} is not in {feed:?}");
-}
-
-/// Path segments as the most generous reader would see them: decoded until nothing changes, backslashes as slashes,
-/// dot segments resolved (RFC 3986 §5.2.4), dots and spaces at the end cut off.
-fn generously_read(path: &str) -> Vec<String> {
-    let mut text = path.split('?').next().unwrap_or_default().to_owned();
-    loop {
-        let next = percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned();
-        if next == text {
-            break;
-        }
-        text = next;
-    }
-    let mut segments = Vec::new();
-    for segment in text.split(['/', '\\']).filter(|segment| !segment.is_empty()) {
-        match segment.trim_end_matches([' ', '.']) {
-            "" if segment.trim_end() == "." => {}
-            "" => drop(segments.pop()),
-            _ => segments.push(segment.to_lowercase()),
-        }
-    }
-    segments
 }
