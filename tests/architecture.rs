@@ -35,6 +35,7 @@ const RESERVED: [(&str, &[&str]); 4] = [
             "src/access/attempts.rs",
             "src/cache/packages.rs",
             "src/access/verdicts.rs",
+            "src/proxy/fast_path.rs",
         ],
     ),
     ("sled::", &["src/disk/"]),

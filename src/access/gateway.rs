@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, net::IpAddr, time::SystemTime};
 
+use futures::FutureExt as _;
 use ipnet::IpNet;
 use prometheus::{IntCounterVec, Opts, Registry};
 
@@ -51,6 +52,10 @@ pub struct Asking<'a> {
     /// What is needed for it.
     pub needs: Rights,
 }
+
+/// By what a caller is let in: a token, its network, or neither where it shows a credential of the service.
+#[derive(Debug, Clone, Copy)]
+pub struct By(Option<&'static str>);
 
 /// Why a caller is not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -156,6 +161,46 @@ impl Gateway {
         Ok(Some(Caller::of_gate(*id, turn, credential.header().await)))
     }
 
+    /// As whom the service is asked for `feed`, as far as that is told without waiting: `Some(None)` is the caller itself.
+    pub fn stand_in(
+        &self,
+        org: &Name,
+        feed: &FeedRef,
+        identity: impl Fn(&FeedRef) -> Option<String>,
+    ) -> Option<Option<Caller>> {
+        if self.mode(org, Some(feed), &identity).ok()? == AccessMode::Passthrough {
+            return Some(None);
+        }
+        let (id, credential) = self.organisations.get(org.folded())?.gate.as_ref()?;
+        Some(Some(Caller::of_gate(*id, None, credential.header().now_or_never()?)))
+    }
+
+    /// By what the caller is let in as before, with the gate standing in for it or not; none if it is not. To be
+    /// [counted](Self::count) when the caller is answered.
+    pub fn lets_in(
+        &self,
+        asking: Asking<'_>,
+        by_gate: bool,
+        identity: impl Fn(&FeedRef) -> Option<String>,
+        now: SystemTime,
+    ) -> Option<By> {
+        let token = asking.caller.own().and_then(shown);
+        match self.mode(asking.org, asking.feed, &identity).ok()? {
+            AccessMode::Passthrough => (!by_gate && token.is_none()).then_some(By(None)),
+            AccessMode::Gateway if by_gate => {
+                self.judged(token.as_ref(), asking, &identity, now).ok().map(|by| By(Some(by)))
+            }
+            AccessMode::Gateway => None,
+        }
+    }
+
+    /// Counts a caller who was let in.
+    pub fn count(&self, by: By) {
+        if let By(Some(by)) = by {
+            self.checks.with_label_values(&[by]).inc();
+        }
+    }
+
     /// Lets a caller into a mount, whose place stands where an organisation does.
     ///
     /// # Errors
@@ -173,13 +218,24 @@ impl Gateway {
         identity: &impl Fn(&FeedRef) -> Option<String>,
         now: SystemTime,
     ) -> Result<&'static str, Stranger> {
-        let checked = match token {
-            Some(token) => self.check(token.reveal(), asking, identity, now).map(|()| "token"),
-            None => self.check_network(asking).map(|()| "network"),
-        };
+        let checked = self.judged(token, asking, identity, now);
         let outcome = checked.as_ref().copied().unwrap_or_else(|stranger| stranger.outcome());
         self.checks.with_label_values(&[outcome]).inc();
         checked
+    }
+
+    /// The same, not counted.
+    fn judged(
+        &self,
+        token: Option<&Secret<String>>,
+        asking: Asking<'_>,
+        identity: &impl Fn(&FeedRef) -> Option<String>,
+        now: SystemTime,
+    ) -> Result<&'static str, Stranger> {
+        match token {
+            Some(token) => self.check(token.reveal(), asking, identity, now).map(|()| "token"),
+            None => self.check_network(asking).map(|()| "network"),
+        }
     }
 
     /// With whose credential the service is asked.

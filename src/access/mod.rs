@@ -22,7 +22,7 @@ use std::{
 
 pub use attempts::{Attempt, Attempts};
 pub use caller::{Audience, Caller, CallerId, CallerKey};
-pub use gateway::{Asking, Gateway, GatewayError, Stranger};
+pub use gateway::{Asking, By, Gateway, GatewayError, Stranger};
 pub use places::{Same, Scope, same_feed};
 pub use tokens::{Token, TokenError, TokenFile, Wanted, is_gate_token};
 pub use verdicts::VerdictError;

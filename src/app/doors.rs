@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::{ClientLimits, Config, Forwarded, Listener},
     listener::{self, Certificates, Door, Room, RoomMetrics},
-    proxy::{self, Edge},
+    proxy::{self, Edge, HitPath},
 };
 
 /// Bound sockets for clients, the one of `[listen]` first, each with how its connections are taken.
@@ -44,11 +44,13 @@ impl Doors {
 
     /// Takes clients from now on.
     pub(super) fn open(self, edge: Edge, config: &Config) -> Result<Vec<Listening>> {
+        let fast = Arc::new(HitPath::of(&edge));
         let app = proxy::app(edge, &config.limits, &Arc::new(server_conf(config)));
         let open = |(socket, door)| {
             let socket = tokio::net::TcpListener::from_std(socket)?;
             let (shutdown, watch) = watch::channel(false);
-            let service = tokio::spawn(listener::serve(Arc::clone(&app), socket, door, watch));
+            let service =
+                tokio::spawn(listener::serve(Arc::clone(&app), Arc::clone(&fast), socket, door, watch));
             Ok(Listening { shutdown, service })
         };
         self.0.into_iter().map(open).collect()

@@ -82,13 +82,13 @@ impl Running {
         let intake = intake(&config, &clock, &key, mounts.paths().clone());
         let (errands, archives, explainer) = stand_ins(&config, &handler, &intake, &registry)?;
         let edge = Edge {
-            intake,
+            intake: Arc::new(intake),
             handler: handler.clone(),
             mounts: mounts.clone(),
             forwarder: Forwarder { dialer: Dialer::new(&config.upstream), throttle, clock: clock.clone() },
             metrics: metrics.clone(),
             outflow: Outflow::default(),
-            access_log: AccessLog::new(config.log.hits_per_line),
+            access_log: Arc::new(AccessLog::new(config.log.hits_per_line)),
         };
         let (addresses, admin_address) = (doors.addresses()?, admin_sockets.listener.local_addr()?);
         let jobs = Jobs::default();

@@ -163,6 +163,11 @@ pub trait BlobStore: Send + Sync {
     /// Opens a blob; counts as use for the eviction order.
     async fn open(&self, id: &StorageId) -> Result<Option<Blob>, BlobError>;
 
+    /// Opens a blob that is in memory, without waiting; counts as use when there is one.
+    fn open_in_memory(&self, _id: &StorageId) -> Option<Blob> {
+        None
+    }
+
     /// Starts a blob. `length` is its length in bytes when known; it decides where the bytes go.
     async fn begin(&self, kind: BlobKind, length: Option<u64>) -> Result<Box<dyn BlobWriter>, BlobError>;
 

@@ -69,6 +69,13 @@ impl Identities {
         }
     }
 
+    /// Whether memory tells that the spelling of `feed` still means what `identified` is.
+    pub fn confirms(&self, feed: &FeedRef, identified: &FeedRef, now: SystemTime) -> bool {
+        let Some(learned) = self.memory.get(feed.spelling()) else { return false };
+        let age = now.duration_since(learned.at).unwrap_or_default();
+        age < self.ttl && learned.identity.as_deref() == Some(identified.key())
+    }
+
     /// The service says that the spelling of `feed` means `identity`.
     pub fn learn(&self, feed: &FeedRef, identity: String, now: SystemTime) {
         let learned = Learned { at: now, identity: Some(identity) };

@@ -94,6 +94,13 @@ impl Tally {
         found
     }
 
+    /// Counts one that found something; who did not looks again.
+    fn found<T>(&self, found: Option<T>) -> Option<T> {
+        found.inspect(|_| {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
     fn removed(&self, cause: RemovalCause) {
         if cause == RemovalCause::Size {
             self.evictions.fetch_add(1, Ordering::Relaxed);
@@ -137,6 +144,10 @@ impl Memory {
         self.entry_tally.looked(self.entries.get(key))
     }
 
+    pub(super) fn entry_if_there(&self, key: &str) -> Option<Arc<Entry>> {
+        self.entry_tally.found(self.entries.get(key))
+    }
+
     pub(super) fn insert_entry(&self, key: &str, entry: Arc<Entry>) {
         self.entries.insert(key.into(), entry);
     }
@@ -147,6 +158,10 @@ impl Memory {
 
     pub(super) fn representation(&self, key: &RepresentationKey) -> Option<Arc<Representation>> {
         self.representation_tally.looked(self.representations.get(key))
+    }
+
+    pub(super) fn representation_if_there(&self, key: &RepresentationKey) -> Option<Arc<Representation>> {
+        self.representation_tally.found(self.representations.get(key))
     }
 
     pub(super) fn insert_representation(&self, key: RepresentationKey, it: Arc<Representation>) {

@@ -94,6 +94,11 @@ impl DocumentCache {
         })
     }
 
+    /// The entry of a document if it is in memory; who then looks further is not counted twice.
+    pub fn entry_in_memory(&self, key: &str) -> Option<Arc<Entry>> {
+        self.entries.memory.entry_if_there(key)
+    }
+
     /// Keeps a document that the service sent at `fetched_at` to a request of `generation`.
     pub async fn put(
         &self,
@@ -167,6 +172,11 @@ impl DocumentCache {
     /// A representation that is ready.
     pub fn representation(&self, key: &RepresentationKey) -> Option<Arc<Representation>> {
         self.entries.memory.representation(key)
+    }
+
+    /// The same for one who looks further if there is none.
+    pub fn representation_in_memory(&self, key: &RepresentationKey) -> Option<Arc<Representation>> {
+        self.entries.memory.representation_if_there(key)
     }
 
     /// Keeps a representation.

@@ -91,6 +91,11 @@ impl PackageIndex {
         })
     }
 
+    /// The same as far as memory tells.
+    pub fn get_in_memory(&self, key: &str) -> Option<PackageEntry> {
+        self.memory.get(key)
+    }
+
     /// Keeps an entry. Called after the blob is committed, so that an entry never names a blob to come.
     pub async fn put(&self, key: &str, entry: &PackageEntry) {
         let (index, key, entry) = (self.clone(), key.to_owned(), *entry);

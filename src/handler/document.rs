@@ -185,7 +185,7 @@ impl Handler {
     }
 
     /// How usable `entry` is by its age.
-    fn assessed(&self, route: &DocumentRoute, entry: &Entry) -> Assessment {
+    pub(super) fn assessed(&self, route: &DocumentRoute, entry: &Entry) -> Assessment {
         let mut assessment = assess(&self.freshness(route), entry.fetched_at, self.now());
         if assessment.usability != Usability::Fresh && self.mode(&route.feed) == Mode::Strict {
             assessment.usability = Usability::Expired;

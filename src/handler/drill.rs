@@ -68,6 +68,11 @@ impl Handler {
         }
     }
 
+    /// Whether `caller` gets other answers than the rest.
+    pub(super) fn drills(&self, caller: &Caller) -> bool {
+        self.pretends || self.drills.covers(caller)
+    }
+
     /// Who answers `caller`.
     pub(super) fn for_caller(&self, caller: &Caller) -> Option<Self> {
         (!self.pretends && self.drills.covers(caller)).then(|| self.as_if_down())

@@ -12,6 +12,8 @@ pub struct HandlerMetrics {
     leaked: IntCounter,
     unstored: IntCounter,
     verdicts: IntCounterVec,
+    /// The one of them that each hit counts.
+    allowed: IntCounter,
 }
 
 // === impl HandlerMetrics ===
@@ -56,7 +58,8 @@ impl HandlerMetrics {
         for reason in ["upstream", "abandoned", "unwanted", "store"] {
             failed.with_label_values(&[reason]).inc_by(0);
         }
-        Ok(Self { integrity, failed, leaked, unstored, verdicts })
+        let allowed = verdicts.with_label_values(&["allowed"]);
+        Ok(Self { integrity, failed, leaked, unstored, verdicts, allowed })
     }
 
     /// An answer failed a check.
@@ -71,6 +74,9 @@ impl HandlerMetrics {
 
     /// It was looked where a caller stands.
     pub fn verdict(&self, standing: &Standing) {
+        if matches!(standing, Standing::Allowed) {
+            return self.allowed.inc();
+        }
         let outcome = match standing {
             Standing::Allowed => "allowed",
             Standing::Grace => "grace",

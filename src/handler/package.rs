@@ -58,11 +58,11 @@ pub(super) struct Arriving(Mutex<HashMap<String, Arrival>>);
 type Arrival = (Arc<Fill>, Option<StorageId>);
 
 /// A package's bytes and what the answer says of them.
-struct Found {
-    body: PackageBody,
-    id: Option<StorageId>,
-    named_at: Option<SystemTime>,
-    cache: CacheStatus,
+pub(super) struct Found {
+    pub(super) body: PackageBody,
+    pub(super) id: Option<StorageId>,
+    pub(super) named_at: Option<SystemTime>,
+    pub(super) cache: CacheStatus,
 }
 
 // === impl Handler ===
@@ -461,7 +461,7 @@ fn is_worth_another_try(error: &HandlerError) -> bool {
     matches!(error, HandlerError::Unavailable(_) | HandlerError::Integrity(_)) || error.is_abandoned()
 }
 
-fn reply(request: &Request, route: &PackageRoute, found: Found) -> Reply {
+pub(super) fn reply(request: &Request, route: &PackageRoute, found: Found) -> Reply {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);

@@ -56,18 +56,8 @@ impl Handler {
         entry: &Arc<Entry>,
         body: Option<Bytes>,
     ) -> Option<Arc<Representation>> {
-        let accepted = request.headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
         let (sieve, guard) = self.sieve(route).unzip();
-        let key = RepresentationKey {
-            digest: entry.digest,
-            form: form(route.class(), &request.headers),
-            encoding: negotiate_encoding(accepted),
-            base: base_text(&request.base).into(),
-            respelling: respelling(route, &entry.origin.spelling),
-            format: route.document.format(),
-            content_type: entry.origin.content_type.as_str().into(),
-            guard,
-        };
+        let key = representation_key(request, route, entry, guard);
         if let Some(ready) = self.parts.documents.representation(&key) {
             return Some(ready);
         }
@@ -108,6 +98,26 @@ impl Handler {
         let representation = Arc::new(built.representation);
         self.parts.documents.insert_representation(key, Arc::clone(&representation));
         Some(representation)
+    }
+}
+
+/// Which bytes of a document `request` asks for. `guard` are the rules by which versions are left out.
+pub(super) fn representation_key(
+    request: &Request,
+    route: &DocumentRoute,
+    entry: &Entry,
+    guard: Option<u64>,
+) -> RepresentationKey {
+    let accepted = request.headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    RepresentationKey {
+        digest: entry.digest,
+        form: form(route.class(), &request.headers),
+        encoding: negotiate_encoding(accepted),
+        base: base_text(&request.base).into(),
+        respelling: respelling(route, &entry.origin.spelling),
+        format: route.document.format(),
+        content_type: entry.origin.content_type.as_str().into(),
+        guard,
     }
 }
 

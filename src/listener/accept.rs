@@ -6,11 +6,12 @@ use futures::FutureExt as _;
 use ipnet::IpNet;
 use pingora::{
     apps::{HttpServerApp, ServerApp as _},
-    protocols::http::ServerSession,
+    protocols::{Shutdown as _, http::ServerSession},
     server::ShutdownWatch,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -18,6 +19,7 @@ use tokio::{
 use super::{
     connection::Connection,
     facts::Facts,
+    fast_path::{Answer, FastPath},
     proxy_protocol,
     room::{Place, Refused, Room},
     tls::Certificates,
@@ -33,6 +35,15 @@ const NO_SOCKETS: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_millis(250);
 /// How often the files of a certificate are looked at.
 const REFRESH: Duration = Duration::from_secs(1);
+
+/// When a connection's time is over.
+#[derive(Clone)]
+struct Ends {
+    /// Each answer is the last of its connection from now on.
+    shutdown: ShutdownWatch,
+    /// No more requests are waited for.
+    farewell: watch::Receiver<bool>,
+}
 
 /// How the connections of one listener are taken.
 #[derive(Clone)]
@@ -94,16 +105,25 @@ impl Door {
 
 /// Takes connections until `shutdown` says so, and those that wait to be taken; then closes those that bring no request
 /// and ends when the others have ended. Dropping it cuts them off.
-pub async fn serve<A>(app: Arc<A>, listener: TcpListener, door: Door, mut shutdown: ShutdownWatch)
-where
+pub async fn serve<A, F>(
+    app: Arc<A>,
+    fast: Arc<F>,
+    listener: TcpListener,
+    door: Door,
+    mut shutdown: ShutdownWatch,
+) where
     A: HttpServerApp + Send + Sync + 'static,
+    F: FastPath,
 {
+    let (farewell, over) = watch::channel(false);
+    let ends = Ends { shutdown: shutdown.clone(), farewell: over };
     let mut connections = JoinSet::new();
     let mut refreshing = interval(REFRESH);
     refreshing.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let take = |(stream, peer), connections: &mut JoinSet<()>, shutdown: &ShutdownWatch| {
+    let take = |(stream, peer), connections: &mut JoinSet<()>| {
         let Ok(place) = door.room.enter() else { return };
-        connections.spawn(admit(Arc::clone(&app), stream, peer, door.clone(), place, shutdown.clone()));
+        let parts = (Arc::clone(&app), Arc::clone(&fast));
+        connections.spawn(admit(parts, stream, peer, door.clone(), place, ends.clone()));
     };
     loop {
         let accepted = tokio::select! {
@@ -118,7 +138,7 @@ where
             _ = shutdown.wait_for(|stopping| *stopping) => break,
         };
         match accepted {
-            Ok(accepted) => take(accepted, &mut connections, &shutdown),
+            Ok(accepted) => take(accepted, &mut connections),
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::time::sleep(NO_SOCKETS).await;
@@ -127,11 +147,12 @@ where
     }
     // The system has told these clients that they are connected.
     while let Some(Ok(accepted)) = listener.accept().now_or_never() {
-        take(accepted, &mut connections, &shutdown);
+        take(accepted, &mut connections);
     }
     drop(listener);
     tokio::time::sleep(FAREWELL).await;
-    // Pingora closes connections on which it waits for a request.
+    farewell.send_replace(true);
+    // The same for HTTP/2, on whose connections Pingora waits.
     app.http_cleanup().await;
     while connections.join_next().await.is_some() {}
 }
@@ -144,24 +165,25 @@ fn refresh(certificates: &Certificates) {
     }
 }
 
-async fn admit<A>(
-    app: Arc<A>,
+async fn admit<A, F>(
+    (app, fast): (Arc<A>, Arc<F>),
     stream: TcpStream,
     peer: SocketAddr,
     door: Door,
     mut place: Place,
-    shutdown: ShutdownWatch,
+    ends: Ends,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
+    F: FastPath,
 {
     let late = |_| Err((Refused::Late, io::Error::from(io::ErrorKind::TimedOut)));
     let opened = timeout(door.limits.header_timeout, door.open(stream, peer, &mut place)).await;
     match opened.unwrap_or_else(late) {
         // Streams of HTTP/2 are requests of their own; Pingora takes them apart.
         Ok(connection) if connection.is_h2() => {
-            app.process_new(Box::new(connection), &shutdown).await;
+            app.process_new(Box::new(connection), &ends.shutdown).await;
         }
-        Ok(connection) => converse(app, connection, &door.limits, &shutdown).await,
+        Ok(connection) => converse(app, &*fast, connection, &door.limits, ends).await,
         Err((refused, error)) => {
             door.room.refused(refused);
             tracing::debug!(client = %peer, reason = refused.label(), %error, "a connection was refused");
@@ -169,25 +191,50 @@ async fn admit<A>(
     }
 }
 
-/// One request after the other, as Pingora's own loop for HTTP/1 takes them.
-async fn converse<A>(app: Arc<A>, connection: Connection, limits: &ClientLimits, shutdown: &ShutdownWatch)
+/// One request after the other: what the fast path has at hand is answered at once, all else in a session of Pingora's.
+async fn converse<A, F>(app: Arc<A>, fast: &F, connection: Connection, limits: &ClientLimits, mut ends: Ends)
 where
     A: HttpServerApp + Send + Sync + 'static,
+    F: FastPath,
 {
     let mut connection = Box::new(connection);
-    connection.await_request();
-    let mut session = ServerSession::new_http1(connection);
-    // Times are kept by the connection itself; a request that is begun while the gate drains is still answered.
-    session.set_keepalive((!*shutdown.borrow()).then_some(0));
-    let reuses = u32::try_from(limits.requests_per_connection - 1).unwrap_or(u32::MAX);
-    session.set_keepalive_reuses_remaining(Some(reuses));
-    while let Some(reused) = app.process_new_http(session, shutdown).await {
-        let (stream, settings) = reused.consume();
-        let Ok(mut connection) = stream.into_any().downcast::<Connection>() else { return };
-        connection.await_request();
-        session = ServerSession::new_http1(connection);
-        if let Some(settings) = settings {
-            settings.apply_to_session(&mut session);
+    let mut left = limits.requests_per_connection;
+    while left > 0 {
+        let came = tokio::select! {
+            biased;
+            came = connection.await_request() => came,
+            _ = ends.farewell.wait_for(|over| *over) => Ok(false),
+        };
+        if !matches!(came, Ok(true)) {
+            break;
+        }
+        left -= 1;
+        // A request that is begun while the gate drains is still answered.
+        let mut is_last = left == 0 || *ends.shutdown.borrow();
+        let (request, facts) = connection.request();
+        if let Some(answer) = fast.answer(request, facts, is_last) {
+            let Answer { length, head, body, note, .. } = answer;
+            is_last = answer.is_last;
+            let (sent, error) = connection.answer(length, &head, &body).await;
+            let broke = error.is_some();
+            fast.over(note, sent, error);
+            if broke {
+                return;
+            }
+        } else {
+            let mut session = ServerSession::new_http1(connection);
+            // Times are kept by the connection itself.
+            session.set_keepalive((!is_last).then_some(0));
+            let more = if is_last { 0 } else { u32::try_from(left).unwrap_or(u32::MAX) };
+            session.set_keepalive_reuses_remaining(Some(more));
+            let Some(reused) = app.process_new_http(session, &ends.shutdown).await else { return };
+            let (stream, _) = reused.consume();
+            let Ok(reused) = stream.into_any().downcast::<Connection>() else { return };
+            connection = reused;
+        }
+        if is_last {
+            break;
         }
     }
+    connection.shutdown().await;
 }

@@ -2,8 +2,8 @@
 
 use std::{
     fmt,
-    future::Future as _,
-    io,
+    future::{Future as _, poll_fn},
+    io::{self, IoSlice},
     os::fd::RawFd,
     pin::{Pin, pin},
     sync::Arc,
@@ -39,6 +39,8 @@ use crate::config::ClientLimits;
 const READ: usize = 4 << 10;
 /// Bytes collected before they are written: a head waits for its body.
 const WRITE: usize = 4 << 10;
+/// Most bytes of an answer's body for one write: the pace of a client is looked at between two.
+const PART: usize = 256 << 10;
 /// How long is read on after the end of what is sent: closing on unread bytes makes the system reset the connection, and
 /// the last answer be lost with it (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
@@ -102,11 +104,57 @@ impl Connection {
         self.is_h2
     }
 
-    /// The next request is waited for from now on.
-    pub fn await_request(&mut self) {
+    /// Waits for the next request; whether the head of one has come. If not, the client has left, or took too long to
+    /// begin one.
+    ///
+    /// # Errors
+    /// When the connection broke, or of the request before something was left.
+    pub async fn await_request(&mut self) -> io::Result<bool> {
+        if !self.messages.begin() {
+            return Err(io::Error::other("the request before was not read whole"));
+        }
         self.awaited = (self.awaited.0 + 1, Instant::now());
         self.deadline.waits = Waits::Nothing;
         self.answer.refresh();
+        poll_fn(|context| self.poll_checked(context)).await?;
+        Ok(!self.messages.ready().is_empty())
+    }
+
+    /// The present request as far as it is here: its head, and what of its body came with that.
+    pub fn request(&self) -> (&[u8], &Facts) {
+        (self.messages.ready(), &self.facts)
+    }
+
+    /// Answers the present request, of which the first `length` bytes are all, with bytes that are at hand: how many of
+    /// `body` were taken, and why not all, if so.
+    pub async fn answer(&mut self, length: usize, head: &[u8], body: &[u8]) -> (u64, Option<io::Error>) {
+        self.messages.take(length, |_| {});
+        let (mut head, mut rest) = (head, body);
+        let sent = self.send(&mut head, &mut rest).await;
+        ((body.len() - rest.len()) as u64, sent.err())
+    }
+
+    async fn send(&mut self, head: &mut &[u8], body: &mut &[u8]) -> io::Result<()> {
+        poll_fn(|context| self.poll_flush(context)).await?;
+        while !head.is_empty() || !body.is_empty() {
+            let written = poll_fn(|context| {
+                let parts = [IoSlice::new(head), IoSlice::new(&body[..body.len().min(PART)])];
+                let written = Pin::new(self.stream.get_mut()).poll_write_vectored(context, &parts);
+                self.written(context, written, |length| *length)
+            });
+            let written = written.await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            let of_head = written.min(head.len());
+            (*head, *body) = (&head[of_head..], &body[written - of_head..]);
+        }
+        poll_fn(|context| self.poll_flush(context)).await
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.written(context, flushed, |()| 0)
     }
 
     /// Until when there is patience with what is waited for now, as far as that is a point in time.
@@ -152,7 +200,11 @@ impl Connection {
 
     /// Reads until something is checked, or nothing more comes.
     fn poll_checked(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.messages.ready() == 0 {
+        while self.messages.ready().is_empty() {
+            if self.messages.is_ahead() {
+                // In its turn. What more the client sends ahead waits where it is.
+                return Poll::Pending;
+            }
             if let Some(error) = self.messages.broken() {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
             }
@@ -239,9 +291,8 @@ impl AsyncWrite for Connection {
         self.written(context, written, |length| *length)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        self.written(context, flushed, |()| 0)
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -60,6 +60,16 @@ impl Facts {
         proxy.user_data.as_ref()?.downcast_ref::<Arc<Facts>>().map(AsRef::as_ref)
     }
 
+    /// Whether the client speaks TLS with the gate or whoever stands in front of it, as far as the connection tells.
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// Whether what headers say of the client counts.
+    pub fn believes_headers(&self) -> bool {
+        self.proxies.is_some()
+    }
+
     /// Who sent a request with these headers. A header counts only from a proxy that is trusted.
     pub fn asker<'a>(&self, headers: &'a HeaderMap) -> Asker<'a> {
         let own = Asker { address: self.client.ip().to_canonical(), is_tls: self.is_tls, host: None };

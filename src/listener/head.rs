@@ -47,6 +47,11 @@ struct RequestLine {
     authority: Option<Range<usize>>,
 }
 
+/// Whether a byte of a line is one of its text.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
+}
+
 // === impl Head ===
 
 impl Head {
@@ -66,7 +71,13 @@ impl Head {
         bytes: &[u8],
         limits: &ClientLimits,
     ) -> Result<Option<(usize, Body)>, FramingError> {
-        while let Some(&byte) = bytes.get(self.scanned) {
+        loop {
+            if !self.after_cr {
+                let rest = bytes.get(self.scanned..).unwrap_or_default();
+                self.scanned += rest.iter().position(|byte| !is_plain(*byte)).unwrap_or(rest.len());
+                self.within(limits)?;
+            }
+            let Some(&byte) = bytes.get(self.scanned) else { return Ok(None) };
             let at = self.scanned;
             self.scanned += 1;
             self.within(limits)?;
@@ -84,11 +95,10 @@ impl Head {
                         return self.whole(bytes).map(|body| Some((self.scanned, body)));
                     }
                 }
-                b'\t' | b' '..=b'~' | 0x80.. => {}
+                _ if is_plain(byte) => {}
                 _ => return Err(FramingError::ambiguous("a control character in the head")),
             }
         }
-        Ok(None)
     }
 
     fn within(&self, limits: &ClientLimits) -> Result<(), FramingError> {

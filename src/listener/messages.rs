@@ -3,6 +3,11 @@
 //! Whoever parses it afterwards sees well-formed requests and nothing else, so that there is one reading of where
 //! each ends. In the place of a head that is refused stands one that says so ([`REFUSED`]): the refusal is answered
 //! as any request is, in its turn behind the requests before it, with an id, a log line and a body.
+//!
+//! What is read from here is one request after the other: of the next one nothing is to be had before
+//! [`Messages::begin`], however much a client sends ahead.
+
+use std::collections::VecDeque;
 
 use bytes::{Buf as _, BytesMut};
 
@@ -17,13 +22,18 @@ use crate::config::ClientLimits;
 /// means something only on a connection of which a head was refused.
 pub const REFUSED: &str = "feedgate-refused";
 
+/// Largest buffer that stays when nothing is in it, in bytes.
+const KEPT: usize = 8 << 10;
+
 /// The requests of one connection.
 #[derive(Debug)]
 pub struct Messages {
     /// What came and was not taken yet.
     buffer: BytesMut,
     /// How much of it, from its front, is checked.
-    ready: usize,
+    checked: usize,
+    /// That, by request: the first is the one that is read now.
+    portions: VecDeque<usize>,
     expected: Expected,
     /// Heads let through.
     heads: u64,
@@ -59,7 +69,24 @@ pub enum Waits {
 impl Messages {
     /// The requests of a connection that begins.
     pub fn new() -> Self {
-        Self { buffer: BytesMut::new(), ready: 0, expected: Expected::Head(Head::default()), heads: 0 }
+        Self {
+            buffer: BytesMut::new(),
+            checked: 0,
+            portions: VecDeque::new(),
+            expected: Expected::Head(Head::default()),
+            heads: 0,
+        }
+    }
+
+    /// The next request is read from now on; whether the one before was read whole.
+    pub fn begin(&mut self) -> bool {
+        let ends = self.portions.len() > 1 || !matches!(self.waits(), Waits::Body);
+        ends && self.portions.pop_front().unwrap_or(0) == 0
+    }
+
+    /// Whether something of a request behind the present one is here.
+    pub fn is_ahead(&self) -> bool {
+        self.portions.len() > 1
     }
 
     /// Where to put what comes.
@@ -67,18 +94,22 @@ impl Messages {
         &mut self.buffer
     }
 
-    /// How much is checked and not taken yet.
-    pub fn ready(&self) -> usize {
-        self.ready
+    /// What is checked of the present request and not taken yet.
+    pub fn ready(&self) -> &[u8] {
+        &self.buffer[..self.portions.front().copied().unwrap_or(0)]
     }
 
-    /// Takes what is checked, at most `most` bytes.
+    /// Takes what is checked of the present request, at most `most` bytes.
     pub fn take(&mut self, most: usize, into: impl FnOnce(&[u8])) {
-        let length = self.ready.min(most);
-        into(&self.buffer[..length]);
+        let ready = self.ready();
+        let length = ready.len().min(most);
+        into(&ready[..length]);
         self.buffer.advance(length);
-        self.ready -= length;
-        if self.buffer.is_empty() {
+        self.checked -= length;
+        if let Some(portion) = self.portions.front_mut() {
+            *portion -= length;
+        }
+        if self.buffer.is_empty() && self.buffer.capacity() > KEPT {
             // A large upload leaves no large buffer behind.
             self.buffer = BytesMut::new();
         }
@@ -113,12 +144,13 @@ impl Messages {
     }
 
     fn advance(&mut self, limits: &ClientLimits) -> Result<(), FramingError> {
-        while self.ready < self.buffer.len() {
-            let new = &self.buffer[self.ready..];
+        while self.checked < self.buffer.len() {
+            let new = &self.buffer[self.checked..];
             match &mut self.expected {
                 Expected::Head(head) => {
                     let Some((length, body)) = head.advance(new, limits)? else { return Ok(()) };
-                    self.ready += length;
+                    self.checked += length;
+                    self.portions.push_back(length);
                     self.heads += 1;
                     self.expected = match body {
                         Body::None => Expected::Head(Head::default()),
@@ -128,30 +160,39 @@ impl Messages {
                 }
                 Expected::Bytes(left) => {
                     let length = usize::try_from(*left).unwrap_or(usize::MAX).min(new.len());
-                    self.ready += length;
                     *left -= length as u64;
                     if *left == 0 {
                         self.expected = Expected::Head(Head::default());
                     }
+                    self.checked += length;
+                    self.lengthen(length);
                 }
                 Expected::Chunks(chunks) => {
                     let (length, end) = chunks.advance(new)?;
-                    self.ready += length;
+                    self.checked += length;
+                    self.lengthen(length);
                     if end {
                         self.expected = Expected::Head(Head::default());
                     }
                 }
                 Expected::Nothing | Expected::Broken(_) => {
                     // Nobody reads it.
-                    self.buffer.truncate(self.ready);
+                    self.buffer.truncate(self.checked);
                 }
             }
         }
         Ok(())
     }
 
+    /// The request that came last goes on.
+    fn lengthen(&mut self, length: usize) {
+        if let Some(portion) = self.portions.back_mut() {
+            *portion += length;
+        }
+    }
+
     fn refuse(&mut self, error: FramingError) {
-        self.buffer.truncate(self.ready);
+        self.buffer.truncate(self.checked);
         let Expected::Head(head) = &self.expected else {
             self.expected = Expected::Broken(error);
             return;
@@ -160,7 +201,8 @@ impl Messages {
         let stand_in =
             format!("{method} / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n{REFUSED}: 1\r\n\r\n");
         self.buffer.extend_from_slice(stand_in.as_bytes());
-        self.ready = self.buffer.len();
+        self.portions.push_back(stand_in.len());
+        self.checked = self.buffer.len();
         self.heads += 1;
         self.expected = Expected::Nothing;
     }
@@ -180,6 +222,10 @@ mod tests {
                 messages.buffer().extend_from_slice(piece);
                 messages.check(&ClientLimits::default());
                 messages.take(usize::MAX, |bytes| out.extend_from_slice(bytes));
+                while messages.is_ahead() {
+                    assert!(messages.begin());
+                    messages.take(usize::MAX, |bytes| out.extend_from_slice(bytes));
+                }
             }
             (String::from_utf8(out).unwrap(), messages.waits())
         };
@@ -209,12 +255,38 @@ mod tests {
     }
 
     #[test]
+    fn of_the_next_request_nothing_is_read_before_it_begins() {
+        let (one, two) =
+            ("PUT /a HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n\r\n", "GET /b HTTP/1.1\r\nHost: g\r\n\r\n");
+        let mut messages = Messages::new();
+        let take = |messages: &mut Messages| {
+            let mut out = Vec::new();
+            messages.take(usize::MAX, |bytes| out.extend_from_slice(bytes));
+            String::from_utf8(out).unwrap()
+        };
+        assert!(messages.begin());
+        messages.buffer().extend_from_slice(format!("{one}a").as_bytes());
+        assert!(messages.check(&ClientLimits::default()).is_none());
+        assert_eq!(take(&mut messages), format!("{one}a"));
+        assert!(!messages.begin(), "the body has not come");
+        messages.buffer().extend_from_slice(format!("b{two}{two}").as_bytes());
+        assert!(messages.check(&ClientLimits::default()).is_none());
+        assert_eq!((messages.is_ahead(), take(&mut messages)), (true, "b".to_owned()));
+        for ahead in [true, false] {
+            assert!(messages.begin());
+            assert_eq!((messages.is_ahead(), take(&mut messages)), (ahead, two.to_owned()));
+        }
+        assert!(messages.begin());
+        assert_eq!((messages.is_ahead(), messages.ready()), (false, &b""[..]));
+    }
+
+    #[test]
     fn a_refused_body_ends_where_it_is_refused() {
         let head = "PUT /a HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n";
         let mut messages = Messages::new();
         messages.buffer().extend_from_slice(format!("{head}5\r\nhelloGET / HTTP/1.1\r\n\r\n").as_bytes());
         assert!(messages.check(&ClientLimits::default()).is_some());
-        assert_eq!((messages.ready(), messages.waits()), (head.len(), Waits::Nothing));
+        assert_eq!((messages.ready(), messages.waits()), (head.as_bytes(), Waits::Nothing));
         assert!(messages.broken().is_some());
     }
 }

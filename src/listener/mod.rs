@@ -9,6 +9,7 @@ mod chunks;
 mod connection;
 mod dating;
 mod facts;
+mod fast_path;
 mod framing;
 mod gather;
 mod head;
@@ -21,6 +22,7 @@ mod transport;
 
 pub use accept::{Door, serve};
 pub use facts::{Asker, Facts};
+pub use fast_path::{Answer, FastPath};
 pub use framing::{FramingError, TOO_LARGE};
 pub use room::{Room, RoomMetrics};
 pub use tls::{Certificates, TlsError};

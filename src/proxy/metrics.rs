@@ -1,7 +1,9 @@
 //! Metrics of the edge: what clients asked and got, and what of it the service did not have to give.
 
 use http::{Method, StatusCode};
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
 
 use super::{context::RequestContext, passage::Unchanged};
 use crate::handler::{CacheStatus, RouteClass};
@@ -20,6 +22,22 @@ pub struct EdgeMetrics {
     saved_requests: IntCounterVec,
     in_flight: IntGauge,
     unchanged: IntCounterVec,
+}
+
+/// The counters of requests that are alike in all that is told apart. Looking them up takes longer than to count.
+pub struct Tally {
+    requests: IntCounter,
+    duration: Histogram,
+    sent: IntCounter,
+    saved: Option<Saved>,
+}
+
+/// Of those, what they saved the service.
+struct Saved {
+    bytes: IntCounter,
+    requests: IntCounter,
+    /// Of one.
+    each: u64,
 }
 
 /// Where the bytes of an answer came from.
@@ -110,16 +128,40 @@ impl EdgeMetrics {
 
     /// A request ended. Its status is `none` when the connection broke before a head was sent.
     pub fn ended(&self, context: &RequestContext) {
+        self.tally(context).ended(context);
+    }
+
+    /// What counts requests that are answered as this one is.
+    pub fn tally(&self, context: &RequestContext) -> Tally {
         let (class, cache) = (context.class.as_str(), context.cache.label());
         let labels = [class, cache, context.tier, status_class(context.status)];
-        self.requests.with_label_values(&labels).inc();
-        self.duration.with_label_values(&[class, cache]).observe(context.started.elapsed().as_secs_f64());
         let source = Source::of(context.cache, context.tier);
-        self.sent.with_label_values(&[class, source.as_str()]).inc_by(context.sent);
-        if matches!(source, Source::Cache | Source::Shared) {
-            let labels = [class, source.as_str()];
-            self.saved_bytes.with_label_values(&labels).inc_by(context.sent);
-            self.saved_requests.with_label_values(&labels).inc_by(saved_requests(context));
+        let of_source = [class, source.as_str()];
+        let saved = matches!(source, Source::Cache | Source::Shared).then(|| Saved {
+            bytes: self.saved_bytes.with_label_values(&of_source),
+            requests: self.saved_requests.with_label_values(&of_source),
+            each: saved_requests(context),
+        });
+        Tally {
+            requests: self.requests.with_label_values(&labels),
+            duration: self.duration.with_label_values(&[class, cache]),
+            sent: self.sent.with_label_values(&of_source),
+            saved,
+        }
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// A request ended.
+    pub fn ended(&self, context: &RequestContext) {
+        self.requests.inc();
+        self.duration.observe(context.started.elapsed().as_secs_f64());
+        self.sent.inc_by(context.sent);
+        if let Some(Saved { bytes, requests, each }) = &self.saved {
+            bytes.inc_by(context.sent);
+            requests.inc_by(*each);
         }
     }
 }

@@ -6,6 +6,7 @@
 mod access_log;
 mod context;
 mod error_reply;
+mod fast_path;
 mod forward;
 mod framing;
 mod intake;
@@ -34,6 +35,7 @@ use pingora::{
 
 pub use access_log::AccessLog;
 pub use context::RequestContext;
+pub use fast_path::HitPath;
 pub use forward::Forwarder;
 pub use intake::Intake;
 pub use metrics::EdgeMetrics;
@@ -62,7 +64,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The edge of the gate.
 pub struct Edge {
     /// Understands requests.
-    pub intake: Intake,
+    pub intake: Arc<Intake>,
     /// Answers them.
     pub handler: Handler,
     /// Answers those below mounts.
@@ -74,7 +76,7 @@ pub struct Edge {
     /// What clients have not taken yet.
     pub outflow: Outflow,
     /// Which requests have a line in the log.
-    pub access_log: AccessLog,
+    pub access_log: Arc<AccessLog>,
 }
 
 // === impl Edge ===
@@ -212,8 +214,6 @@ impl ProxyHttp for Edge {
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut Self::CTX) -> Result<bool> {
-        // Without this, what a client sent ahead is dropped with the connection (RFC 9112 §9.3.2).
-        session.set_pipelining_enabled(true);
         session.set_write_timeout(Some(reply::STALL));
         self.reply(session, context).await
     }

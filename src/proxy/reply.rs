@@ -30,18 +30,20 @@ const FILLING_READ: usize = 16 << 10;
 /// less than some 4 KiB a second.
 pub const STALL: Duration = Duration::from_secs(60);
 /// The request's id, in every answer.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// How the answer came about (RFC 9211).
+pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// What is left of a request once its head was read.
-struct Asked<'a> {
+pub(super) struct Asked<'a> {
     /// Method.
-    method: &'a Method,
+    pub(super) method: &'a Method,
     /// Headers.
-    headers: &'a HeaderMap,
+    pub(super) headers: &'a HeaderMap,
 }
 
 /// What is sent after the head.
-enum Payload {
+pub(super) enum Payload {
     Nothing,
     Bytes(Bytes),
     Parts(PackageBody, Vec<(Bytes, std::ops::Range<u64>)>, Bytes),
@@ -95,7 +97,12 @@ fn delimit(session: &mut Session, headers: &mut HeaderMap) {
     }
 }
 
-fn shape(asked: &Asked<'_>, reply: Reply, context: &RequestContext) -> (StatusCode, HeaderMap, Payload) {
+/// Status, headers and what follows them, by the conditions and ranges of the request.
+pub(super) fn shape(
+    asked: &Asked<'_>,
+    reply: Reply,
+    context: &RequestContext,
+) -> (StatusCode, HeaderMap, Payload) {
     let mut headers = reply.headers;
     let mut status = reply.status;
     if let Ok(id) = HeaderValue::from_str(&context.id) {
@@ -103,7 +110,7 @@ fn shape(asked: &Asked<'_>, reply: Reply, context: &RequestContext) -> (StatusCo
     }
     if let Some(value) = reply.cache.header() {
         // Behind those of the caches before this one (RFC 9211 §2).
-        headers.append(HeaderName::from_static("cache-status"), value);
+        headers.append(CACHE_STATUS, value);
     }
     if let Some(value) = reply.cache.x_cache() {
         headers.insert(HeaderName::from_static("x-cache"), value);

@@ -16,6 +16,7 @@ mod egress;
 mod explain;
 mod faults;
 mod guards;
+mod hits;
 mod identity;
 mod installs;
 mod lifecycle;

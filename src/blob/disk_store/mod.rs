@@ -235,11 +235,16 @@ impl BlobStore for DiskStore {
         self.blocking("look up blob", move |vault| Ok(vault.find(&id)?.map(|record| record.stat))).await
     }
 
+    fn open_in_memory(&self, id: &StorageId) -> Option<Blob> {
+        let hot = self.use_hot(id)?;
+        self.vault.counters.hit(Tier::Memory);
+        Some(self.opened(*id, Found::Hot(hot)))
+    }
+
     async fn open(&self, id: &StorageId) -> Result<Option<Blob>, BlobError> {
         let id = *id;
-        if let Some(hot) = self.use_hot(&id) {
-            self.vault.counters.hit(Tier::Memory);
-            return Ok(Some(self.opened(id, Found::Hot(hot))));
+        if let Some(blob) = self.open_in_memory(&id) {
+            return Ok(Some(blob));
         }
         self.vault.counters.missed_in_memory();
         let found = self.blocking("open blob", move |vault| vault.open(&id)).await?;

@@ -1,0 +1,265 @@
+//! Ordinary hits, in one look: stored, in memory, fresh, and the caller may have it now.
+//!
+//! The short way through the decisions of `document` and `package`. What is to be looked up for a request is worked out
+//! once ([`Lookup`]) and can be kept; each use looks anew at everything that may have changed ([`Handler::hit`]). It holds
+//! when every decision falls as it does for an ordinary hit, and gives up at the first that does not: then nothing was
+//! asked, begun or counted, and the request goes the whole way. So nothing is decided here that the whole way would
+//! decide otherwise, and a test holds it to that.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Weak},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+
+use super::{
+    CacheStatus, Handler, PackageBody, Reply, Request,
+    document::{document_reply, key},
+    package::{self, Found},
+    reads,
+    represent::representation_key,
+    wishes::Wishes,
+};
+use crate::{
+    access::{Asking, Caller, Standing},
+    blob::Blob,
+    cache::{Entry, Known, RepresentationKey, Usability},
+    config::access::Rights,
+    document::representation::Representation,
+    ident::{FeedRef, StorageId},
+    route::{DocumentRoute, PackageRoute, Target},
+};
+
+/// What is to be looked up for a read that may be a hit.
+pub struct Lookup {
+    /// The request; its feed is identified.
+    request: Request,
+    /// As whom the service would be asked, where that is not who asks.
+    gate: Option<Caller>,
+    /// The feed as the client spelled it, where its identity had to be learned.
+    spelled: Option<FeedRef>,
+    object: Object,
+}
+
+#[expect(clippy::large_enum_variant, reason = "it lies in one box with the rest of the lookup")]
+enum Object {
+    /// With the entry for which the representation was named: another one may want another.
+    Document {
+        route: DocumentRoute,
+        key: String,
+        entry: Weak<Entry>,
+        representation: RepresentationKey,
+    },
+    Package {
+        route: Arc<PackageRoute>,
+        key: String,
+    },
+}
+
+/// An ordinary hit.
+pub struct Hit {
+    /// When the service sent it.
+    since: SystemTime,
+    /// Seconds that it stays fresh; packages never change.
+    ttl: Option<i64>,
+    content: Content,
+}
+
+/// What was found.
+enum Content {
+    Document(Arc<Entry>, Arc<Representation>),
+    Package(Arc<PackageRoute>, Blob),
+}
+
+/// Names the bytes of a hit without keeping them.
+pub enum Edition {
+    /// One representation of one document.
+    Document(Weak<Representation>),
+    /// The bytes of a package.
+    Package(StorageId),
+}
+
+// === impl Lookup ===
+
+impl Lookup {
+    /// The request; its feed is identified.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// The canonical key of what is asked for.
+    pub fn key(&self) -> String {
+        match &self.object {
+            Object::Document { route, .. } => route.key(),
+            Object::Package { key, .. } => key.clone(),
+        }
+    }
+
+    /// The answer to its request as any other is made.
+    pub fn reply(&self, hit: &Hit, now: SystemTime) -> Reply {
+        let request = Request { received_at: now, ..self.request.clone() };
+        let cache = hit.cache();
+        match &hit.content {
+            Content::Document(entry, representation) => {
+                document_reply(&request, entry, representation, cache)
+            }
+            Content::Package(route, blob) => {
+                let (body, id) = (PackageBody::Stored(blob.clone()), Some(blob.id));
+                package::reply(&request, route, Found { body, id, named_at: Some(hit.since), cache })
+            }
+        }
+    }
+}
+
+// === impl Hit ===
+
+impl Hit {
+    /// Whether its bytes are those of `edition`.
+    pub fn is_of(&self, edition: &Edition) -> bool {
+        match (&self.content, edition) {
+            (Content::Document(_, one), Edition::Document(other)) => {
+                std::ptr::eq(Arc::as_ptr(one), other.as_ptr())
+            }
+            (Content::Package(_, one), Edition::Package(other)) => one.id == *other,
+            (Content::Document(..), Edition::Package(_)) | (Content::Package(..), Edition::Document(_)) => {
+                false
+            }
+        }
+    }
+
+    /// What its bytes are.
+    pub fn edition(&self) -> Edition {
+        match &self.content {
+            Content::Document(_, representation) => Edition::Document(Arc::downgrade(representation)),
+            Content::Package(_, blob) => Edition::Package(blob.id),
+        }
+    }
+
+    /// Its bytes, all at hand.
+    pub fn body(&self) -> Option<Bytes> {
+        match &self.content {
+            Content::Document(_, representation) => Some(representation.body.clone()),
+            Content::Package(_, blob) => {
+                let length = usize::try_from(blob.stat.length).ok()?;
+                let whole = blob.bytes.read_at(0, length.max(1)).now_or_never()?.ok()?;
+                (whole.len() == length).then_some(whole)
+            }
+        }
+    }
+
+    /// How it is told of.
+    pub fn cache(&self) -> CacheStatus {
+        CacheStatus::Hit { ttl: self.ttl }
+    }
+
+    /// Whether it is the bytes of a package.
+    pub fn is_package(&self) -> bool {
+        matches!(self.content, Content::Package(..))
+    }
+
+    /// Seconds since the service sent it, at `now`.
+    pub fn age(&self, now: SystemTime) -> u64 {
+        now.duration_since(self.since).unwrap_or_default().as_secs()
+    }
+}
+
+// === impl Handler ===
+
+impl Handler {
+    /// What is to be looked up for `request`; none when it cannot be an ordinary hit.
+    pub fn lookup(&self, mut request: Request) -> Option<Lookup> {
+        let plain = reads(&request) && Wishes::of(&request.headers) == Wishes::default();
+        if !plain || !self.guards_nothing() {
+            return None;
+        }
+        let feed = request.route.target.feed_mut()?;
+        let spelled = (!feed.is_identified()).then(|| feed.clone());
+        if spelled.is_some() {
+            let Known::Identity(identity) = self.parts.identities.get(feed, self.now()) else { return None };
+            *feed = feed.clone().identified(&identity);
+        }
+        let Request { route, caller, .. } = &request;
+        let feed = route.target.feed()?;
+        let identity = |feed: &FeedRef| self.known_identity(feed);
+        let gate = self.parts.gateway.stand_in(&route.org, spelled.as_ref().unwrap_or(feed), identity)?;
+        let audience = gate.as_ref().unwrap_or(caller).audience();
+        let object = match &route.target {
+            Target::Document(route) => {
+                let key = key(route, audience);
+                let entry = self.parts.documents.entry_in_memory(&key)?;
+                let representation = representation_key(&request, route, &entry, None);
+                Object::Document { route: route.clone(), key, entry: Arc::downgrade(&entry), representation }
+            }
+            Target::Package(route) => Object::Package { route: Arc::new(route.clone()), key: route.key() },
+            Target::Derived(_) | Target::Audit(_) | Target::Passthrough(_) => return None,
+        };
+        Some(Lookup { request, gate, spelled, object })
+    }
+
+    /// What [`Handler::answer`] would find at `now` for a client at `address`, without waiting for anything; none if that
+    /// is not sure.
+    pub fn hit(&self, lookup: &Lookup, address: IpAddr, now: SystemTime) -> Option<Hit> {
+        let Lookup { request, gate, spelled, object } = lookup;
+        let feed = request.route.target.feed()?;
+        let same = spelled.as_ref().is_none_or(|spelled| self.parts.identities.confirms(spelled, feed, now));
+        let caller = gate.as_ref().unwrap_or(&request.caller);
+        if !same
+            || self.drills(&request.caller)
+            || !matches!(self.parts.access.standing(caller, feed, now), Standing::Allowed)
+        {
+            return None;
+        }
+        let asking = Asking {
+            caller: &request.caller,
+            address: Some(address),
+            org: &request.route.org,
+            feed: Some(spelled.as_ref().unwrap_or(feed)),
+            needs: Rights::Read,
+        };
+        let identity = |feed: &FeedRef| self.known_identity(feed);
+        let by = self.parts.gateway.lets_in(asking, gate.is_some(), identity, now)?;
+        let hit = match object {
+            Object::Document { route, key, entry, representation } => {
+                self.document_hit(route, key, entry, representation)
+            }
+            Object::Package { route, key } => self.package_hit(route, key),
+        }?;
+        self.parts.gateway.count(by);
+        self.parts.metrics.verdict(&Standing::Allowed);
+        Some(hit)
+    }
+
+    fn document_hit(
+        &self,
+        route: &DocumentRoute,
+        key: &str,
+        known: &Weak<Entry>,
+        representation: &RepresentationKey,
+    ) -> Option<Hit> {
+        let entry = self.parts.documents.entry_in_memory(key)?;
+        let assessment = self.assessed(route, &entry);
+        // A ripe one is fetched anew behind the answer.
+        if !std::ptr::eq(Arc::as_ptr(&entry), known.as_ptr())
+            || entry.generation != self.generation(route)
+            || assessment.usability != Usability::Fresh
+            || assessment.is_ripe(&self.freshness(route), entry.digest[0])
+        {
+            return None;
+        }
+        let ready = self.parts.documents.representation_in_memory(representation)?;
+        let since = entry.fetched_at;
+        Some(Hit { since, ttl: Some(assessment.ttl), content: Content::Document(entry, ready) })
+    }
+
+    fn package_hit(&self, route: &Arc<PackageRoute>, key: &str) -> Option<Hit> {
+        let entry = self.parts.packages.get_in_memory(key)?;
+        if entry.removals != self.removals(route) {
+            return None;
+        }
+        let blob = self.parts.blobs.open_in_memory(&entry.id)?;
+        Some(Hit { since: entry.named_at, ttl: None, content: Content::Package(Arc::clone(route), blob) })
+    }
+}

@@ -1,0 +1,97 @@
+//! Hits: answered from memory without a session where nothing is asked for that needs one, and the same as with one.
+
+use feedgate_simulator::{Simulator, client::Response};
+
+use crate::support::{NPM, NUGET, PAT, Scene, contoso, until};
+
+/// A wish that is heard by nobody, so that the request takes the way of those that have one.
+const WISH: (&str, &str) = ("Cache-Control", "max-stale=1");
+const NPM_ACCEPT: &str = "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*";
+
+/// What an answer tells, without what is of one answer or of one moment.
+fn told(response: &Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
+    let passing = ["date", "age", "x-request-id", "cache-status", "connection"];
+    let folded = response.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
+    let mut headers: Vec<_> = folded.filter(|(name, _)| !passing.contains(&name.as_str())).collect();
+    headers.sort();
+    (response.status, headers, response.body.to_vec())
+}
+
+/// Sessions write names with capitals.
+fn needs_no_session(response: &Response) -> bool {
+    response.headers.iter().any(|(name, _)| name == "date")
+}
+
+async fn answered(scene: &Scene, class: &str, status: &str) -> f64 {
+    let parts =
+        [&format!("class=\"{class}\""), "cache=\"hit\"", "tier=\"memory\"", &format!("status=\"{status}\"")];
+    scene.metric(&[&["feedgate_requests_total"], &parts[..]].concat()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hit_tells_the_same_with_and_without_a_session() {
+    let scene = Scene::new().await;
+    let rows = [
+        (format!("{NPM}/left-pad"), "packument", &[][..]),
+        (format!("{NPM}/left-pad"), "packument", &[("Accept", NPM_ACCEPT), ("Accept-Encoding", "gzip")]),
+        (format!("{NUGET}/registrations2/contoso.utility/1.0.0.json"), "registration", &[]),
+        (format!("{NPM}/left-pad/-/left-pad-1.3.0.tgz"), "npm_package", &[]),
+        (format!("{NUGET}/flat2/contoso.utility/1.0.0/contoso.utility.1.0.0.nupkg"), "nuget_package", &[]),
+    ];
+    for (path, class, headers) in rows {
+        // From the service, and for packages into memory.
+        for _ in 0..2 {
+            assert_eq!(scene.get_with(&path, headers).await.status, 200, "{path}");
+        }
+        until(|| async { scene.get_with(&path, headers).await.header("x-cache") == Some("HIT") }).await;
+        let asked = scene.simulator.requests().len();
+        let plain = scene.get_with(&path, headers).await;
+        let tag = plain.header("etag").unwrap().to_owned();
+        for more in [&[][..], &[("If-None-Match", tag.as_str())], &[("If-None-Match", "\"other\"")]] {
+            let own = [headers, more].concat();
+            let wished = scene.get_with(&path, &[&own[..], &[WISH]].concat()).await;
+            let status = format!("{}xx", wished.status / 100);
+            until(|| async { answered(&scene, class, &status).await > 0.0 }).await;
+            let before = answered(&scene, class, &status).await;
+            for _ in 0..2 {
+                let hit = scene.get_with(&path, &own).await;
+                assert_eq!(told(&hit), told(&wished), "{path} {own:?}");
+                let ways = (needs_no_session(&hit), needs_no_session(&wished));
+                assert_eq!(ways, (true, false), "{path} {own:?}");
+                for name in ["date", "age", "x-request-id", "cache-status"] {
+                    assert_eq!(hit.header(name).is_some(), wished.header(name).is_some(), "{path}: {name}");
+                }
+            }
+            // An answer is counted when it has gone out.
+            until(|| async { answered(&scene, class, &status).await >= before + 2.0 }).await;
+        }
+        assert_eq!(scene.simulator.requests().len(), asked, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_for_whom_the_gate_stands_in_need_no_session_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let credential = folder.path().join("pat");
+    std::fs::write(&credential, PAT).unwrap();
+    let extra = format!(
+        "[[organisation]]\nname = \"contoso\"\naccess = \"gateway\"\ncredential_file = \"{}\"\n",
+        credential.display()
+    );
+    let simulator = Simulator::builder().organisation(contoso()).start().await.unwrap();
+    let scene = Scene::with(simulator, &extra);
+    for path in [format!("{NPM}/left-pad"), format!("{NPM}/left-pad/-/left-pad-1.3.0.tgz")] {
+        let first = scene.get_as(None, &path, &[]).await;
+        assert_eq!(first.status, 200, "{}", first.text());
+        until(|| async {
+            let hit = scene.get_as(None, &path, &[]).await;
+            assert_eq!(hit.body, first.body);
+            needs_no_session(&hit)
+        })
+        .await;
+        let checks = async || scene.metric(&["feedgate_token_checks_total", "outcome=\"network\""]).await;
+        let before = checks().await;
+        assert!(needs_no_session(&scene.get_as(None, &path, &[]).await));
+        assert!((checks().await - before - 1.0).abs() < f64::EPSILON);
+    }
+}
