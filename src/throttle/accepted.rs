@@ -31,6 +31,12 @@ impl Accepted {
         self.count += 1;
     }
 
+    /// When what was accepted would have come at `rate` per second: until then it was a burst.
+    pub fn earned_at(&self, rate: f64) -> Option<Instant> {
+        let seconds = f64::from(self.before + self.count) / rate.max(f64::MIN_POSITIVE);
+        self.since?.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
+    }
+
     /// On average until now; `None` while there is nothing to go by.
     pub fn per_second(&self, now: Instant) -> Option<f64> {
         let seconds = now.duration_since(self.since?).as_secs_f64();

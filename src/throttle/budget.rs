@@ -426,6 +426,7 @@ impl Budget {
         self.wake(now);
         let current = pass.epoch == self.epoch;
         let same_spell = matches!(self.phase, Phase::Probing { confirmed: false, .. });
+        let is_first = self.known_rate().is_none();
         if current && !same_spell {
             self.lower(pass, signal, now, changes);
         }
@@ -433,10 +434,20 @@ impl Budget {
             let guess = self.guess;
             self.guess = (guess * 2).min(LONGEST_GUESS);
             self.next_epoch();
-            self.pause(signal.retry_after.unwrap_or(guess), now, changes);
+            let wait = signal.retry_after.unwrap_or(guess);
+            let debt = if is_first { self.debt(wait, now) } else { Duration::ZERO };
+            self.pause(wait + debt, now, changes);
         } else if let Some(wait) = signal.retry_after {
             self.pause(wait, now, changes);
         }
+    }
+
+    /// How much longer than `wait` is waited after the first refusal, which ends a burst: until the safe rate would have
+    /// come as far, since a probe before then may well be refused; but not longer than such a refusal would cost.
+    fn debt(&self, wait: Duration, now: Instant) -> Duration {
+        let safe = self.limits.rate.as_ref().map(|rate| rate.safe);
+        let earned = safe.and_then(|safe| self.accepted.earned_at(safe));
+        earned.map_or(Duration::ZERO, |at| at.saturating_duration_since(now + wait).min(wait))
     }
 
     fn lower(&mut self, pass: Pass, signal: &Signal, now: Instant, changes: &mut Vec<Change>) {

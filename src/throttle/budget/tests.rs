@@ -64,6 +64,27 @@ fn a_refusal_pauses_and_the_way_back_begins_with_one() {
 }
 
 #[test]
+fn a_burst_is_paid_off_at_the_safe_rate_but_for_no_longer_than_the_service_says_again() {
+    let answer = |budget: &mut Budget, signal: &Signal, now| {
+        let mut pass = budget.take(Work::Metadata, now);
+        budget.observe(&mut pass, signal, now);
+        budget.give_back(pass);
+        budget.paused_until(now).map(|until| (until - now).as_secs_f64())
+    };
+    for (accepted, told, waits) in [(110, 1, 2.0), (110, 3, 3.0), (165, 2, 3.0), (1100, 2, 4.0)] {
+        let (mut budget, now) = (budget(), Instant::now());
+        for _ in 0..accepted {
+            answer(&mut budget, &Signal::default(), now);
+        }
+        let waited = answer(&mut budget, &refusal(Some(told)), now);
+        assert_eq!(waited, Some(waits), "{accepted} accepted at once, told {told}");
+        // What is refused from now on is no burst.
+        let waited = answer(&mut budget, &refusal(Some(1)), now + 4 * SECOND);
+        assert_eq!(waited, Some(1.0));
+    }
+}
+
+#[test]
 fn a_probe_that_is_never_answered_does_not_hold_everything_back() {
     let (mut budget, mut now) = (budget(), Instant::now());
     exchange(&mut budget, &refusal(Some(2)), now);
