@@ -1,6 +1,6 @@
 //! What the handlers answer with; `proxy` turns it into bytes on the wire.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -188,24 +188,10 @@ impl CacheStatus {
 
     /// The member of `Cache-Status` for this gate (RFC 9211 §2); nothing for answers of its own.
     pub fn header(self) -> Option<HeaderValue> {
-        let collapsed = |on: bool| if on { "; collapsed" } else { "" };
-        let text = match self {
-            Self::Hit { ttl: None } => "feedgate; hit".to_owned(),
-            Self::Hit { ttl: Some(ttl) } | Self::StaleRefreshing { ttl } => {
-                format!("feedgate; hit; ttl={ttl}")
-            }
-            Self::StaleOnError { ttl } => format!("feedgate; hit; ttl={ttl}; detail=stale-if-error"),
-            Self::Offline { ttl } => format!("feedgate; hit; ttl={ttl}; detail=offline"),
-            Self::Miss { collapsed: on } => format!("feedgate; fwd=uri-miss; stored{}", collapsed(on)),
-            Self::Refreshed { collapsed: on } => format!("feedgate; fwd=stale; stored{}", collapsed(on)),
-            Self::Demanded { collapsed: on } => format!("feedgate; fwd=request; stored{}", collapsed(on)),
-            Self::Unstored { stale: false } => "feedgate; fwd=uri-miss".to_owned(),
-            Self::Unstored { stale: true } => "feedgate; fwd=stale".to_owned(),
-            Self::Bypass => "feedgate; fwd=bypass".to_owned(),
-            Self::Method => "feedgate; fwd=method".to_owned(),
-            Self::Local => return None,
-        };
-        HeaderValue::from_str(&text).ok()
+        if self == Self::Local {
+            return None;
+        }
+        HeaderValue::from_str(&self.to_string()).ok()
     }
 
     /// The value of `X-Cache`, for people and for tools that know no RFC 9211.
@@ -220,5 +206,28 @@ impl CacheStatus {
             Self::Local => return None,
         };
         Some(HeaderValue::from_static(text))
+    }
+}
+
+/// The member of `Cache-Status` for this gate (RFC 9211 §2).
+impl fmt::Display for CacheStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let collapsed = |on: bool| if on { "; collapsed" } else { "" };
+        match *self {
+            Self::Hit { ttl: None } => f.write_str("feedgate; hit"),
+            Self::Hit { ttl: Some(ttl) } | Self::StaleRefreshing { ttl } => {
+                write!(f, "feedgate; hit; ttl={ttl}")
+            }
+            Self::StaleOnError { ttl } => write!(f, "feedgate; hit; ttl={ttl}; detail=stale-if-error"),
+            Self::Offline { ttl } => write!(f, "feedgate; hit; ttl={ttl}; detail=offline"),
+            Self::Miss { collapsed: on } => write!(f, "feedgate; fwd=uri-miss; stored{}", collapsed(on)),
+            Self::Refreshed { collapsed: on } => write!(f, "feedgate; fwd=stale; stored{}", collapsed(on)),
+            Self::Demanded { collapsed: on } => write!(f, "feedgate; fwd=request; stored{}", collapsed(on)),
+            Self::Unstored { stale: false } => f.write_str("feedgate; fwd=uri-miss"),
+            Self::Unstored { stale: true } => f.write_str("feedgate; fwd=stale"),
+            Self::Bypass => f.write_str("feedgate; fwd=bypass"),
+            Self::Method => f.write_str("feedgate; fwd=method"),
+            Self::Local => f.write_str("feedgate"),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The accept loop of one listener.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use ipnet::IpNet;
@@ -199,11 +199,12 @@ where
 {
     let mut connection = Box::new(connection);
     let mut left = limits.requests_per_connection;
+    let mut farewell = pin!(ends.farewell.wait_for(|over| *over));
     while left > 0 {
         let came = tokio::select! {
             biased;
             came = connection.await_request() => came,
-            _ = ends.farewell.wait_for(|over| *over) => Ok(false),
+            _ = &mut farewell => Ok(false),
         };
         if !matches!(came, Ok(true)) {
             break;

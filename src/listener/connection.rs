@@ -192,10 +192,16 @@ impl Connection {
         }
         let Some(at) = self.deadline.at else { return Poll::Pending };
         let sleep = self.deadline.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if sleep.deadline() != at {
-            sleep.as_mut().reset(at);
+        loop {
+            // One that ends too early is only set anew when it does: most deadlines are met by far.
+            if sleep.deadline() > at || sleep.is_elapsed() && sleep.deadline() < at {
+                sleep.as_mut().reset(at);
+            }
+            ready!(sleep.as_mut().poll(context));
+            if sleep.deadline() >= at {
+                return Poll::Ready(());
+            }
         }
-        sleep.as_mut().poll(context)
     }
 
     /// Reads until something is checked, or nothing more comes.

@@ -112,10 +112,12 @@ impl Remembered {
     ) -> Vec<u8> {
         let mut head = Vec::with_capacity(self.head.len() + 256);
         head.extend_from_slice(&self.head);
-        let (date, age) = (httpdate::HttpDate::from(now), hit.age(now));
-        let _ =
-            write!(head, "date: {date}\r\nage: {age}\r\n{REQUEST_ID}: {}\r\n{CACHE_STATUS}: ", context.id);
-        head.extend_from_slice(hit.cache().header().as_ref().map_or(b"feedgate", HeaderValue::as_bytes));
+        let (date, age, cache) = (httpdate::HttpDate::from(now), hit.age(now), hit.cache());
+        let _ = write!(
+            head,
+            "date: {date}\r\nage: {age}\r\n{REQUEST_ID}: {}\r\n{CACHE_STATUS}: {cache}",
+            context.id
+        );
         head.extend_from_slice(if is_last { b"\r\nconnection: close\r\n\r\n" } else { b"\r\n\r\n" });
         head
     }
