@@ -2,7 +2,8 @@
 //!
 //! The accept loop is our own, because what is wanted before Pingora sees a byte has no place in its: limits on
 //! connections, heads and time, and a strict reading of where each request ends. Pingora's parser is lenient where the
-//! standard lets it be; what it is given here leaves nothing to be lenient about.
+//! standard lets it be; what it is given here leaves nothing to be lenient about. And what is at hand in memory is answered
+//! before there is a session ([`FastPath`]).
 
 mod accept;
 mod chunks;

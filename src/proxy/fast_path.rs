@@ -1,9 +1,9 @@
 //! Hits without a session: from the bytes of a request to those of its answer, for what is at hand in memory.
 //!
 //! What a head asks for is worked out once and remembered with the head of its answer, under all of the request that can
-//! make a difference ([`MATTERS`]). When the same is asked again, by this client or another with the same credential, only
+//! make a difference ([`head`]). When the same is asked again, by this client or another with the same credential, only
 //! the handler's look ([`Handler::hit`]) is left: at the caller's verdict, the object and its age. The shape of an answer is
-//! that of any other ([`shape`]). What is not quite ordinary (a body, a wish, a range, a trace, an older HTTP) is left to
+//! that of any other ([`shape`](super::reply::shape)). What is not quite ordinary (a body, a wish, a range, a trace, an older HTTP) is left to
 //! Pingora's session.
 
 mod head;
