@@ -3,8 +3,8 @@
 //! What a head asks for is worked out once and remembered with the head of its answer, under all of the request that can
 //! make a difference ([`head`]). When the same is asked again, by this client or another with the same credential, only
 //! the handler's look ([`Handler::hit`]) is left: at the caller's verdict, the object and its age. The shape of an answer is
-//! that of any other ([`shape`](super::reply::shape)). What is not quite ordinary (a body, a wish, a range, a trace, an older HTTP) is left to
-//! Pingora's session.
+//! that of any other ([`shape`](super::reply::shape)). What is not quite ordinary (a body, a wish, a range, a trace, an older
+//! HTTP) is left to Pingora's session.
 
 mod head;
 mod remembered;
@@ -23,8 +23,10 @@ use crate::{
 use head::Head;
 use remembered::Remembered;
 
-/// Requests that are remembered; each takes one to two KiB.
-const MOST: u64 = 8192;
+/// Memory for what is remembered, in bytes: each takes some 2 KiB, and more with long headers.
+const MEMORY: u64 = 16 << 20;
+/// What one takes beside its key, in bytes.
+const OVERHEAD: usize = 1536;
 
 /// Answers hits.
 pub struct HitPath {
@@ -53,7 +55,7 @@ impl HitPath {
             metrics: edge.metrics.clone(),
             outflow: edge.outflow.clone(),
             access_log: Arc::clone(&edge.access_log),
-            remembered: Cache::new(MOST),
+            remembered: Cache::builder().weigher(weight).max_capacity(MEMORY).build(),
         }
     }
 
@@ -78,6 +80,12 @@ impl HitPath {
         let known = Remembered::new(lookup, &hit, context, &self.metrics, now)?;
         Some((Arc::new(known), hit))
     }
+}
+
+#[expect(clippy::borrowed_box, reason = "the cache wants a function of its very key")]
+fn weight(key: &Box<[u8]>, _: &Arc<Remembered>) -> u32 {
+    // The values of the key stand in the request too.
+    u32::try_from(2 * key.len() + OVERHEAD).unwrap_or(u32::MAX)
 }
 
 impl FastPath for HitPath {
