@@ -185,7 +185,12 @@ impl Handler {
         let feed = route.target.feed()?;
         let identity = |feed: &FeedRef| self.known_identity(feed);
         let gate = self.parts.gateway.stand_in(&route.org, spelled.as_ref().unwrap_or(feed), identity)?;
-        let audience = gate.as_ref().unwrap_or(caller).audience();
+        let asks = gate.as_ref().unwrap_or(caller);
+        // Before anything is looked at: who may not read the feed must not learn from the time it takes what is stored.
+        if !matches!(self.parts.access.standing(asks, feed, self.now()), Standing::Allowed) {
+            return None;
+        }
+        let audience = asks.audience();
         let object = match &route.target {
             Target::Document(route) => {
                 let key = key(route, audience);
