@@ -5,6 +5,7 @@
 //! them, and a test holds it to the routes.
 
 mod archives;
+mod control;
 mod errands;
 pub mod exchange;
 mod explain;
@@ -30,6 +31,7 @@ use http::Method;
 use prometheus::Registry;
 
 pub use self::{
+    control::{Control, Order, Orders, Wanted},
     figures::Figures,
     guard::Guard,
     health::Readiness,
@@ -38,7 +40,7 @@ pub use self::{
     load::Load,
     problem::Problem,
     router::{Intake, Route, Router},
-    server::Server,
+    server::{Answering, Server},
 };
 
 use exchange::Answer;
@@ -76,6 +78,8 @@ pub struct Admin {
     pub history: History,
     /// Says what would happen.
     pub explainer: Explainer,
+    /// The way to the program around the gate.
+    pub control: Control,
 }
 
 // === impl Admin ===
@@ -113,6 +117,7 @@ impl Admin {
             errands::routes(&self.errands, &self.jobs),
             archives::routes(&self.archives, &self.errands),
             explain::routes(&self.explainer),
+            control::routes(&self.control),
         ])
     }
 }

@@ -1,6 +1,13 @@
 //! Carries the endpoints: reads requests off Pingora's sessions and writes the answers.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -29,18 +36,51 @@ const PIECES: usize = 4;
 /// Seconds that an idle connection is kept.
 const KEEPALIVE: u64 = 60;
 
+/// How often the end of answers is looked for.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// The endpoints on one listener.
 pub struct Server {
     router: Arc<Router>,
     guard: Guard,
+    answering: Answering,
+}
+
+/// Requests of operators that are being answered. Cheap to clone; clones share the count.
+#[derive(Clone, Default)]
+pub struct Answering(Arc<AtomicUsize>);
+
+/// One of them, as long as it lives.
+struct Answered(Answering);
+
+// === impl Answering ===
+
+impl Answering {
+    fn begin(&self) -> Answered {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Answered(self.clone())
+    }
+
+    /// Waits until there are none.
+    pub async fn over(&self) {
+        while self.0.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 // === impl Server ===
 
 impl Server {
     /// The endpoints as a Pingora service behind `guard`.
-    pub fn service(router: Arc<Router>, guard: Guard) -> Service<Self> {
-        Service::new("admin".to_owned(), Self { router, guard })
+    pub fn service(router: Arc<Router>, guard: Guard, answering: Answering) -> Service<Self> {
+        Service::new("admin".to_owned(), Self { router, guard, answering })
     }
 
     async fn answer(&self, session: &mut ServerSession) -> Answer {
@@ -79,6 +119,7 @@ impl HttpServerApp for Server {
         if !session.read_request().await.ok()? {
             return None;
         }
+        let _answered = self.answering.begin();
         session.set_keepalive((!*shutdown.borrow()).then_some(KEEPALIVE));
         session.set_total_drain_timeout(Some(BODY_PATIENCE));
         let answer = self.answer(&mut session).await;

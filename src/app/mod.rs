@@ -16,9 +16,9 @@ use anyhow::{Context as _, Result};
 use prometheus::Registry;
 use tokio::sync::oneshot;
 
-use crate::{clock::Clock, config::Config, handler::Modes};
+use crate::{admin::Control, clock::Clock, config::Config, handler::Modes};
 pub use reloads::Reloads;
-use running::{Started, run};
+use running::{Beginning, Started, run};
 pub use sockets::{Inheritance, Sockets};
 
 /// Threads for calls that block: files, the database, hashing and packing of documents.
@@ -35,6 +35,7 @@ pub struct Gate {
     reloads: Reloads,
     /// Copies of those that its listeners have, which close with these.
     sockets: Sockets,
+    drain_timeout: Duration,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -49,16 +50,18 @@ impl Gate {
 
     /// Starts a gate that reads the time of day off `clock`.
     pub fn start_at(config: Config, clock: Clock) -> Result<Self> {
-        Self::start_on(config, clock, Sockets::default())
+        Self::start_on(config, clock, Sockets::default(), Control::default())
     }
 
-    /// Starts a gate that takes the sockets of its addresses from those that are there.
-    pub fn start_on(config: Config, clock: Clock, sockets: Sockets) -> Result<Self> {
+    /// Starts a gate that takes the sockets of its addresses from those that are there. What operators want of the program
+    /// around it goes through `control`.
+    pub fn start_on(config: Config, clock: Clock, sockets: Sockets, control: Control) -> Result<Self> {
+        let drain_timeout = config.listen.drain_timeout;
         let runtime = runtime(config.listen.threads)?;
         let (report, reported) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("feedgate".to_owned()).spawn(move || {
-            runtime.block_on(run(config, clock, sockets, report, stopped));
+            runtime.block_on(run(Beginning { config, clock, sockets, control }, report, stopped));
             runtime.shutdown_timeout(TASKS_END);
         })?;
         let started = reported.recv().context("the gate's thread ended while it started")??;
@@ -70,6 +73,7 @@ impl Gate {
             modes,
             reloads,
             sockets,
+            drain_timeout,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -103,6 +107,11 @@ impl Gate {
     /// What becomes of configurations that are read again.
     pub fn reloads(&self) -> &Reloads {
         &self.reloads
+    }
+
+    /// How long requests in progress may take once it stops.
+    pub fn drain_timeout(&self) -> Duration {
+        self.drain_timeout
     }
 
     /// Stops taking requests, waits for those in progress, closes the store.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     access::CallerKey,
-    admin::{Admin, Figures, Guard, History, Jobs, Load, Readiness, Server},
+    admin::{Admin, Answering, Control, Figures, Guard, History, Jobs, Load, Readiness, Server},
     blob::DiskStore,
     clock::Clock,
     config::{Config, Credential, StoreSettings},
@@ -34,6 +34,17 @@ use crate::{
 const MAINTENANCE: Duration = Duration::from_secs(2);
 /// How often verdicts whose grace is over are removed: credentials that change every hour leave many.
 const PRUNING: Duration = Duration::from_secs(3600);
+
+/// How long an operator's answer may take to be sent once the gate is done.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What a gate begins with.
+pub(super) struct Beginning {
+    pub(super) config: Config,
+    pub(super) clock: Clock,
+    pub(super) sockets: Sockets,
+    pub(super) control: Control,
+}
 
 /// What the gate's thread reports once it takes requests.
 pub(super) struct Started {
@@ -56,17 +67,24 @@ struct Running {
     readiness: Readiness,
     /// The clients' listeners.
     gate: Vec<Listening>,
-    /// The admin API's address, and its socket if there is one.
-    admin: Vec<Listening>,
+    admin: Operators,
     jobs: Jobs,
     drain_timeout: Duration,
     clock: Clock,
 }
 
+/// The operators' side.
+struct Operators {
+    /// The admin API's address, and its socket if there is one.
+    listeners: Vec<Listening>,
+    answering: Answering,
+}
+
 // === impl Running ===
 
 impl Running {
-    async fn start(config: Config, clock: Clock, mut sockets: Sockets) -> Result<(Self, Started)> {
+    async fn start(beginning: Beginning) -> Result<(Self, Started)> {
+        let Beginning { config, clock, mut sockets, control } = beginning;
         let registry = Registry::new();
         let (doors, admin_sockets) = bind(&config, &registry, &mut sockets)?;
         let (database, store) = open_store(&config, &clock).await?;
@@ -104,11 +122,11 @@ impl Running {
             archives,
             history: History::default(),
             explainer,
+            control,
         };
         let polls = background(&admin, &mounts, &config.store);
         let gate = doors.open(edge, &config)?;
-        let modes = handler.parts().modes.clone();
-        let reloads = Reloads::new(&registry, clock.now())?;
+        let (modes, reloads) = (handler.parts().modes.clone(), Reloads::new(&registry, clock.now())?);
         let started = Started { addresses, admin_address, registry, modes, reloads, sockets };
         let running = Self {
             store,
@@ -175,10 +193,12 @@ impl Running {
         for listening in &self.gate {
             listening.service.abort();
         }
-        for listening in &self.admin {
+        for listening in &self.admin.listeners {
             let _ = listening.shutdown.send(true);
             listening.service.abort();
         }
+        // Also to who ordered this. One that takes longer is cut off.
+        let _ = tokio::time::timeout(LAST_WORDS, self.admin.answering.over()).await;
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store was not closed cleanly");
         }
@@ -235,25 +255,25 @@ fn background(admin: &Admin, mounts: &Mounts, settings: &StoreSettings) -> JoinS
 }
 
 /// The admin API on its address and, without a token, on its socket.
-fn serve_admin(admin: &Admin, token: Option<Credential>, sockets: AdminSockets) -> Result<Vec<Listening>> {
+fn serve_admin(admin: &Admin, token: Option<Credential>, sockets: AdminSockets) -> Result<Operators> {
+    let answering = Answering::default();
     let router = Arc::new(admin.routes());
     let guard = token.map_or(Guard::Loopback, Guard::Token);
-    let mut listening = vec![serve(Server::service(Arc::clone(&router), guard), sockets.listener)?];
+    let service = |guard| Server::service(Arc::clone(&router), guard, answering.clone());
+    let mut listeners = vec![serve(service(guard), sockets.listener)?];
     if let Some(socket) = sockets.socket {
-        listening.push(serve_socket(Server::service(router, Guard::Socket), socket));
+        listeners.push(serve_socket(service(Guard::Socket), socket));
     }
-    Ok(listening)
+    Ok(Operators { listeners, answering })
 }
 
 /// Starts a gate, reports, and works until it is to stop.
 pub(super) async fn run(
-    config: Config,
-    clock: Clock,
-    sockets: Sockets,
+    beginning: Beginning,
     report: mpsc::Sender<Result<Started>>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let (running, started) = match Running::start(config, clock, sockets).await {
+    let (running, started) = match Running::start(beginning).await {
         Ok(started) => started,
         Err(error) => {
             // The receiver waits for exactly this.

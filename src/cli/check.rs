@@ -14,7 +14,7 @@ impl Check {
     #[expect(clippy::unused_self, reason = "every command is run in the same way")]
     pub(super) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let loaded = context.load()?;
-        context.output.show(&loaded.to_json(), |_| loaded.to_toml())?;
+        context.output.show(&loaded.settings.to_json(), |_| loaded.settings.to_toml())?;
         Ok(ExitCode::SUCCESS)
     }
 }

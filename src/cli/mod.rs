@@ -9,6 +9,7 @@ mod check;
 pub mod client;
 mod closure;
 mod completions;
+mod control;
 mod drill;
 mod explain;
 mod export;
@@ -74,6 +75,12 @@ enum Command {
     Serve(serve::Serve),
     /// Check the configuration and print what is in force.
     Check(check::Check),
+    /// Show the configuration of the running gate.
+    Config(control::Config),
+    /// Have the gate read its configuration again, as on SIGHUP.
+    Reload(control::Reload),
+    /// Have the gate answer what was asked and end, as on SIGTERM; done once it has ended.
+    Drain(control::Drain),
     /// Show or switch the modes of feeds.
     Mode(mode::Mode),
     /// Make, list and revoke gate tokens.
@@ -141,6 +148,9 @@ impl Command {
             Self::Completions(command) => command.run(context),
             Self::Man(command) => command.run(context),
             Self::Token(command) => command.run(context),
+            Self::Config(command) => asking(command.run(context)),
+            Self::Reload(command) => asking(command.run(context)),
+            Self::Drain(command) => asking(command.run(context)),
             Self::Mode(command) => asking(command.run(context)),
             Self::Stats(command) => asking(command.run(context)),
             Self::Top(command) => asking(command.run(context)),

@@ -1,17 +1,19 @@
 //! `feedgate serve`: the gate in the foreground. SIGTERM and SIGINT drain it, SIGHUP has the configuration read again,
-//! SIGUSR2 puts another program in its place.
+//! SIGUSR2 puts another program in its place. Operators order the same, but for the last, over the admin API.
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
+use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::{
     Context,
-    reload::{Reload, SetLevel},
+    reload::{Reload, SetLevel, refusal},
     upgrade,
 };
 use crate::{
+    admin::{Control, Order, Orders, Wanted},
     app::{Gate, Inheritance},
     clock::Clock,
     config::{Config, Log, LogFormat, LogLevel},
@@ -34,11 +36,11 @@ impl Serve {
         let signals = runtime.block_on(async { Signals::new() })?;
         let loaded = context.load()?;
         let set_level = start_log(&loaded.config.log)?;
-        let gate = start(loaded.config.clone())?;
-        let mut reload = Reload::new(&loaded, &gate, set_level);
-        match runtime
-            .block_on(signals.obey(|| reload.reload(context), async || upgrade::check(context).await))
-        {
+        let (control, orders) = Control::new();
+        let gate = start(loaded.config.clone(), control)?;
+        let mut running =
+            Running { reload: Reload::new(loaded, &gate, set_level), orders, gate: &gate, context };
+        match runtime.block_on(running.obey(signals)) {
             Next::Stop => {
                 gate.stop();
                 Ok(ExitCode::SUCCESS)
@@ -49,10 +51,10 @@ impl Serve {
 }
 
 /// Starts the gate on what was handed to this process; if that fails, the program that handed it over runs again.
-fn start(config: Config) -> anyhow::Result<Gate> {
+fn start(config: Config, control: Control) -> anyhow::Result<Gate> {
     let Inheritance { sockets, former } = Inheritance::take()?;
     let way_back = Inheritance { sockets: sockets.try_clone()?, former };
-    Gate::start_on(config, Clock::system(), sockets).map_err(|error| {
+    Gate::start_on(config, Clock::system(), sockets, control).map_err(|error| {
         if way_back.former.is_some() {
             tracing::error!(
                 error = format!("{error:#}"),
@@ -77,6 +79,14 @@ struct Signals {
     user: Signal,
 }
 
+/// A gate that does as it is told.
+struct Running<'a> {
+    reload: Reload,
+    orders: Orders,
+    gate: &'a Gate,
+    context: &'a Context,
+}
+
 // === impl Signals ===
 
 impl Signals {
@@ -89,16 +99,21 @@ impl Signals {
             user: signal(SignalKind::user_defined2())?,
         })
     }
+}
 
-    /// Calls `reload` for each SIGHUP, until the gate is to stop or another program, by `check`, can take its place.
-    async fn obey(mut self, mut reload: impl FnMut(), check: impl AsyncFn() -> anyhow::Result<()>) -> Next {
+// === impl Running ===
+
+impl Running<'_> {
+    /// Does as signals and operators say, until the gate is to stop or another program can take its place.
+    async fn obey(&mut self, mut signals: Signals) -> Next {
         loop {
-            let signal = tokio::select! {
-                _ = self.hang_up.recv() => {
-                    reload();
+            let who = tokio::select! {
+                _ = signals.hang_up.recv() => {
+                    // The log tells of it.
+                    let _ = self.reload.reload(self.context);
                     continue;
                 }
-                _ = self.user.recv() => match check().await {
+                _ = signals.user.recv() => match upgrade::check(self.context).await {
                     Ok(()) => {
                         tracing::info!("SIGUSR2: draining for another program");
                         return Next::Upgrade;
@@ -108,12 +123,35 @@ impl Signals {
                         continue;
                     }
                 },
-                _ = self.terminate.recv() => "SIGTERM",
-                _ = self.interrupt.recv() => "SIGINT",
+                Some(order) = self.orders.next() => {
+                    if !self.follow(order) {
+                        continue;
+                    }
+                    "an operator"
+                }
+                _ = signals.terminate.recv() => "SIGTERM",
+                _ = signals.interrupt.recv() => "SIGINT",
             };
-            tracing::info!("{signal}: draining");
+            tracing::info!("{who}: draining");
             return Next::Stop;
         }
+    }
+
+    /// Does as an operator says; whether that was all.
+    fn follow(&mut self, order: Order) -> bool {
+        match order.wanted {
+            Wanted::Config => order.answer(Ok(self.reload.shown())),
+            Wanted::Reload => {
+                let reloaded = self.reload.reload(self.context);
+                order.answer(reloaded.map(|told| told.to_json()).map_err(|error| refusal(&error)));
+            }
+            Wanted::Drain => {
+                let seconds = self.gate.drain_timeout().as_secs_f64();
+                order.answer(Ok(json!({ "seconds": seconds })));
+                return true;
+            }
+        }
+        false
     }
 }
 

@@ -49,7 +49,7 @@ mod tests {
         let environment = BTreeMap::from([("TOKEN".to_owned(), " secret ".to_owned())]);
         let read = |text: &str| match Config::parse(&format!("[admin]\n{text}"), &environment) {
             Ok(loaded) => {
-                assert!(!loaded.to_toml().contains("secret"));
+                assert!(!loaded.settings.to_toml().contains("secret"));
                 String::new()
             }
             Err(ConfigError::Invalid(problems)) => {

@@ -115,7 +115,7 @@ mod tests {
             environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         match Config::parse(text, &environment) {
             Ok(loaded) => {
-                assert!(!loaded.to_toml().contains("secret"));
+                assert!(!loaded.settings.to_toml().contains("secret"));
                 Ok(loaded.config.changes)
             }
             Err(ConfigError::Invalid(problems)) => Err(problems.iter().map(ToString::to_string).collect()),

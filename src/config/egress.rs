@@ -143,7 +143,7 @@ mod tests {
         let environment = BTreeMap::from([("PROXY".to_owned(), "user:planted".to_owned())]);
         match Config::parse(&format!("[upstream]\n{text}"), &environment) {
             Ok(loaded) => {
-                assert!(!loaded.to_toml().contains("planted"));
+                assert!(!loaded.settings.to_toml().contains("planted"));
                 assert!(!format!("{:?}", loaded.config).contains("planted"));
                 Ok(loaded.config.upstream.proxy)
             }

@@ -7,7 +7,10 @@ use std::{fmt::Display, path::PathBuf, str::FromStr, time::Duration};
 
 use toml::{Table, Value};
 
-use super::units;
+use super::{
+    settings::{Setting, Settings},
+    units,
+};
 
 /// Longest duration: a point in time that far away can still be counted with.
 const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
@@ -26,24 +29,13 @@ pub struct Problem {
     pub rule: String,
 }
 
-/// One key with its value in force, as TOML.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    /// Path of the table, e.g. `metadata.packument`.
-    pub table: String,
-    /// The key in it.
-    pub key: String,
-    /// The value as TOML.
-    pub value: String,
-}
-
 /// What reading found: mistakes, and the values in force.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// Every mistake.
     pub problems: Vec<Problem>,
     /// Every key that exists, in the order of reading.
-    pub settings: Vec<Setting>,
+    pub settings: Settings,
 }
 
 /// One table being read; keys that were not asked for are mistakes ([`Keys::finish`]).

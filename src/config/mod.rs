@@ -21,6 +21,7 @@ pub mod outage;
 pub mod retry;
 mod sections;
 pub mod server;
+mod settings;
 pub mod store;
 mod text_enum;
 pub mod throttle;
@@ -29,7 +30,6 @@ pub mod upstream;
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -44,7 +44,7 @@ pub use self::{
     egress::Proxy,
     feed::FeedSettings,
     guard::{Guard, Guarded, Pin},
-    keys::{Problem, Setting},
+    keys::Problem,
     limits::ClientLimits,
     listener::{Forwarded, Listener, TlsFiles},
     mount::Mount,
@@ -53,6 +53,7 @@ pub use self::{
     retry::Retry,
     sections::{Freshness, Listen, Log, LogFormat, LogLevel, Metadata, PublicUrl},
     server::Server,
+    settings::{Setting, Settings},
     store::StoreSettings,
     throttle::{PerSecond, Throttle},
     upstream::Upstream,
@@ -111,7 +112,7 @@ pub struct Loaded {
     /// The typed configuration.
     pub config: Config,
     /// Every key with its value in force.
-    pub settings: Vec<Setting>,
+    pub settings: Settings,
 }
 
 /// Why there is no configuration.
@@ -191,42 +192,6 @@ impl Config {
             audit: AuditSettings::read(Keys::take(root, "audit", findings)),
             log: Log::read(Keys::take(root, "log", findings)),
         }
-    }
-}
-
-// === impl Loaded ===
-
-impl Loaded {
-    /// The effective configuration as JSON: an object for each table, by its path, such as `metadata.packument`.
-    pub fn to_json(&self) -> serde_json::Value {
-        let mut tables = serde_json::Map::new();
-        for setting in &self.settings {
-            // Every value was written as TOML by the reader of its key.
-            let value: Option<Table> = format!("v = {}", setting.value).parse().ok();
-            let value = value.and_then(|mut table| table.remove("v"));
-            let table = tables.entry(setting.table.clone()).or_insert_with(|| serde_json::json!({}));
-            table[&setting.key] = serde_json::json!(value);
-        }
-        serde_json::Value::Object(tables)
-    }
-
-    /// The effective configuration as a TOML file with every key.
-    pub fn to_toml(&self) -> String {
-        let mut text = String::new();
-        let mut table = "";
-        for setting in &self.settings {
-            if setting.table != table {
-                table = &setting.table;
-                let gap = if text.is_empty() { "" } else { "\n" };
-                // One of an array of tables has its number behind its name.
-                let _ = match table.split_once('[') {
-                    Some((array, _)) => writeln!(text, "{gap}[[{array}]]"),
-                    None => writeln!(text, "{gap}[{table}]"),
-                };
-            }
-            let _ = writeln!(text, "{} = {}", setting.key, setting.value);
-        }
-        text
     }
 }
 

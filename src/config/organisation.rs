@@ -172,7 +172,7 @@ mod tests {
         let environment = BTreeMap::from([("PAT".to_owned(), "planted".to_owned())]);
         match Config::parse(text, &environment) {
             Ok(loaded) => {
-                assert!(!loaded.to_toml().contains("planted"));
+                assert!(!loaded.settings.to_toml().contains("planted"));
                 assert!(!format!("{:?}", loaded.config).contains("planted"));
                 Ok(loaded.config)
             }

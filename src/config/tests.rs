@@ -24,7 +24,7 @@ fn the_shown_file_has_every_key_with_its_default() {
     let shown = Config::parse(SHOWN, &BTreeMap::new()).unwrap();
     let defaults = Config::parse("", &BTreeMap::new()).unwrap();
     assert_eq!(shown.config, Config::default());
-    assert_eq!(shown.to_toml(), defaults.to_toml());
+    assert_eq!(shown.settings.to_toml(), defaults.settings.to_toml());
     let table: toml::Table = SHOWN.parse().unwrap();
     for setting in &defaults.settings {
         let path = setting.table.split('.').chain([setting.key.as_str()]);
@@ -58,14 +58,14 @@ fn the_tables_that_are_shown_in_comments_are_valid_and_read_back() {
     let loaded = Config::parse(&tables, &shown_environment()).unwrap();
     assert_eq!((loaded.config.upstream.servers.len(), loaded.config.changes.len()), (1, 1));
     assert_eq!((loaded.config.feeds.len(), loaded.config.listeners.len()), (1, 1));
-    let again = Config::parse(&loaded.to_toml(), &shown_environment()).unwrap();
+    let again = Config::parse(&loaded.settings.to_toml(), &shown_environment()).unwrap();
     assert_eq!(again.config, loaded.config);
 }
 
 #[test]
 fn the_effective_configuration_reads_back() {
     let loaded = Config::parse("[store]\ncapacity = \"5GiB\"\n", &BTreeMap::new()).unwrap();
-    let again = Config::parse(&loaded.to_toml(), &BTreeMap::new()).unwrap();
+    let again = Config::parse(&loaded.settings.to_toml(), &BTreeMap::new()).unwrap();
     assert_eq!(again.config, loaded.config);
     assert_eq!(again.config.store.capacity, 5 << 30);
 }

@@ -100,11 +100,25 @@ impl Process {
         format!("http://{}/{path}", self.admin_address)
     }
 
-    /// Puts lines at the start of the configuration and has it read again.
-    pub async fn reload(&self, lines: &str) {
+    /// Puts lines at the start of the configuration.
+    pub fn configure(&self, lines: &str) {
         let text = std::fs::read_to_string(&self.file).unwrap();
         std::fs::write(&self.file, format!("{lines}{text}")).unwrap();
+    }
+
+    /// The same, and has it read again.
+    pub async fn reload(&self, lines: &str) {
+        self.configure(lines);
         self.signal("HUP").await;
+    }
+
+    /// Runs the program with `arguments` against its operators' listener: exit code, standard output and error.
+    pub async fn ask(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments).args(["--admin", self.admin_url("").trim_end_matches('/')]);
+        let output = command.env_clear().kill_on_drop(true).output().await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
     }
 
     /// Sends it a signal.

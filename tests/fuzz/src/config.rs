@@ -19,14 +19,14 @@ pub fn check(input: &[u8]) {
         variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     match Config::parse(text, &environment) {
         Ok(loaded) => {
-            assert!(loaded.to_json().is_object());
-            let shown = loaded.to_toml();
+            assert!(loaded.settings.to_json().is_object());
+            let shown = loaded.settings.to_toml();
             // Variables that hold secrets are asked for by name again; those that set keys are in the text.
             let named = environment.into_iter().filter(|(name, _)| !name.starts_with("FEEDGATE_"));
             let again = Config::parse(&shown, &named.collect());
             let again = again.unwrap_or_else(|error| panic!("{error}\n{shown}"));
             assert_eq!(again.config, loaded.config, "{shown}");
-            assert_eq!(again.to_toml(), shown);
+            assert_eq!(again.settings.to_toml(), shown);
         }
         Err(ConfigError::Invalid(problems)) => {
             assert!(!problems.is_empty());
