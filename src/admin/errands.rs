@@ -1,6 +1,7 @@
 //! `POST /admin/v1/warm` and `POST /admin/v1/drill`: what builds need, fetched ahead of time or tried without the service.
+//! `POST /admin/v1/refresh`: documents that are stored, asked for anew.
 //!
-//! A warm-up is a [job](super::jobs) and its result the report; a drill takes no longer than reading what is stored, so that
+//! A warm-up or a refresh is a [job](super::jobs) and its result the report; a drill takes no longer than reading what is stored, so that
 //! its report is the answer. `POST /admin/v1/drill/enforce` has one caller answered as if the service were down.
 
 use std::time::Duration;
@@ -11,13 +12,14 @@ use serde_json::{Value, json};
 
 use super::{
     exchange::{Answer, Request},
-    jobs::Jobs,
+    jobs::{Jobs, Progress},
+    objects::{self, failed},
     problem::Problem,
     router::{Intake, Route},
 };
 use crate::{
     access::Caller,
-    handler::{Errand, Errands, Fate, Report, Seen},
+    handler::{Errand, Errands, Fate, Refreshed, Report, Seen},
     lockfile::{Integrity, Need},
 };
 
@@ -50,6 +52,16 @@ pub(super) struct AskedNeed {
     integrity: Option<String>,
     #[serde(default)]
     optional: bool,
+}
+
+/// Which documents are refreshed, and on whose behalf.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Refreshing {
+    authorization: Option<String>,
+    feed: Option<String>,
+    package: Option<String>,
+    protocol: Option<String>,
 }
 
 /// Who is drilled, and for how long.
@@ -90,6 +102,7 @@ pub(super) fn routes(errands: &Errands, jobs: &Jobs) -> Vec<Route> {
     vec![
         Route::new(Method::POST, "/admin/v1/warm", &state, warm).taking(large),
         Route::waiting(Method::POST, "/admin/v1/drill", &state, drill).taking(large),
+        Route::new(Method::POST, "/admin/v1/refresh", &state, refresh),
         Route::new(Method::POST, "/admin/v1/drill/enforce", &state, |state, request| {
             enforce(&state, request)
         }),
@@ -101,12 +114,31 @@ fn warm(state: State, request: &Request) -> Result<Answer, Problem> {
     let jobs = state.jobs.clone();
     jobs.start("warm", move |progress| async move {
         progress.set_total(needs.len() as u64);
-        let each = |seen: &Seen| {
-            progress.add(1);
-            progress.note(seen.label.clone());
-        };
-        Ok(report(&state.errands.run(Errand::WarmUp, needs, &caller, each).await))
+        Ok(report(&state.errands.run(Errand::WarmUp, needs, &caller, watched(&progress)).await))
     })
+}
+
+fn refresh(state: State, request: &Request) -> Result<Answer, Problem> {
+    let Refreshing { authorization, feed, package, protocol } = request.json()?;
+    let filter = objects::Asked { feed, package, protocol, ..objects::Asked::default() }.filter()?;
+    if filter.is_empty() {
+        return Err(Problem::invalid("a refresh needs `feed`, `package` or `protocol`"));
+    }
+    let caller = caller(&state.errands, authorization.as_deref())?;
+    let jobs = state.jobs.clone();
+    jobs.start("refresh", move |progress| async move {
+        let total = |documents| progress.set_total(documents as u64);
+        let refreshed = state.errands.refresh(&filter, &caller, total, watched(&progress)).await;
+        refreshed.map(|refreshed| told(&refreshed)).map_err(failed)
+    })
+}
+
+/// Counts what has been seen.
+fn watched(progress: &Progress) -> impl Fn(&Seen) {
+    |seen| {
+        progress.add(1);
+        progress.note(seen.label.clone());
+    }
 }
 
 async fn drill(state: State, request: Request) -> Result<Answer, Problem> {
@@ -142,6 +174,33 @@ fn report(report: &Report) -> Value {
     let good = seen().filter(|seen| seen.fate.is_good()).count();
     let dated = |seen: &&Seen| seen.age.is_some();
     let document = |seen: &Seen| json!({ "label": seen.label, "age": seen.age, "good_for": seen.good_for });
+    json!({
+        "needed": report.seen.len(),
+        "good": good,
+        "counts": serde_json::Map::from_iter(counts),
+        "bytes": seen().map(|seen| seen.bytes).sum::<u64>(),
+        "checked": seen().filter(|seen| seen.is_checked).count(),
+        "documents": seen().filter(dated).map(document).collect::<Vec<_>>(),
+        "problems": problems(report),
+    })
+}
+
+/// A refresh as JSON.
+fn told(Refreshed { report, unaddressed }: &Refreshed) -> Value {
+    json!({
+        "documents": report.seen.len(),
+        "changed": report.count(Fate::Fetched),
+        "unchanged": report.count(Fate::Stored),
+        "missing": report.count(Fate::Missing),
+        "refused": report.count(Fate::Refused),
+        "failed": report.count(Fate::Failed),
+        "unaddressed": unaddressed,
+        "problems": problems(report),
+    })
+}
+
+/// What is not there, and why.
+fn problems(report: &Report) -> Vec<Value> {
     let problem = |seen: &Seen| {
         json!({
             "label": seen.label,
@@ -151,13 +210,5 @@ fn report(report: &Report) -> Value {
             "optional": seen.optional,
         })
     };
-    json!({
-        "needed": report.seen.len(),
-        "good": good,
-        "counts": serde_json::Map::from_iter(counts),
-        "bytes": seen().map(|seen| seen.bytes).sum::<u64>(),
-        "checked": seen().filter(|seen| seen.is_checked).count(),
-        "documents": seen().filter(dated).map(document).collect::<Vec<_>>(),
-        "problems": seen().filter(|seen| !seen.fate.is_good()).map(problem).collect::<Vec<_>>(),
-    })
+    report.seen.iter().filter(|seen| !seen.fate.is_good()).map(problem).collect()
 }

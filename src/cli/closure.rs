@@ -153,6 +153,16 @@ pub(super) fn text(report: &Value, foreign: &[Foreign]) -> String {
             documents.len()
         );
     }
+    text.push_str(&problems(report));
+    for Foreign { name, source } in foreign {
+        let _ = writeln!(text, "elsewhere {name}: {source} is no feed's; the gate has no part in it");
+    }
+    text
+}
+
+/// What is not there, a line for each thing.
+pub(super) fn problems(report: &Value) -> String {
+    let mut text = String::new();
     let problems = report["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
     for problem in problems.iter().take(PRINTED) {
         let word = |key: &str| problem[key].as_str().unwrap_or("?");
@@ -168,9 +178,6 @@ pub(super) fn text(report: &Value, foreign: &[Foreign]) -> String {
     }
     if problems.len() > PRINTED {
         let _ = writeln!(text, "and {} more, see --json", problems.len() - PRINTED);
-    }
-    for Foreign { name, source } in foreign {
-        let _ = writeln!(text, "elsewhere {name}: {source} is no feed's; the gate has no part in it");
     }
     text
 }

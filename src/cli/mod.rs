@@ -19,6 +19,7 @@ mod man;
 mod mode;
 mod objects;
 pub mod output;
+mod refresh;
 mod reload;
 mod serve;
 mod stats;
@@ -93,6 +94,8 @@ enum Command {
     Ls(objects::Ls),
     /// Drop what is stored, so that it is fetched anew.
     Purge(objects::Purge),
+    /// Ask the service anew for documents that are stored.
+    Refresh(refresh::Refresh),
     /// Show which hosts of the service are dead, or take them for alive again.
     Breakers(steering::Breakers),
     /// Show what may be sent to the service now, and who waits.
@@ -156,6 +159,7 @@ impl Command {
             Self::Top(command) => asking(command.run(context)),
             Self::Ls(command) => asking(command.run(context)),
             Self::Purge(command) => asking(command.run(context)),
+            Self::Refresh(command) => asking(command.run(context)),
             Self::Breakers(command) => asking(command.run(context)),
             Self::Throttle(command) => asking(command.run(context)),
             Self::Verdicts(command) => asking(command.run(context)),

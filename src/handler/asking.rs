@@ -57,7 +57,8 @@ impl Handler {
     /// The client of `request`, for a fetch that it may share with others.
     pub(super) fn asker(&self, request: &Request, interest: Interest, urgency: Urgency) -> Asker {
         let patience = self.parts.outage.patience.mul_f64(QUEUE_SHARE);
-        let deadline = (urgency == Urgency::Wished).then(|| Instant::now() + patience);
+        let waits = urgency == Urgency::Wished && !request.ahead;
+        let deadline = waits.then(|| Instant::now() + patience);
         Asker { client: client(&self.parts.throttle, request), interest, deadline }
     }
 

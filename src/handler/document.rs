@@ -109,7 +109,7 @@ impl Handler {
             return self.rewritten_or_stale(request, route, entry, assessment).await;
         }
         let usable = matches!(usability, Usability::Fresh | Usability::StaleWhileRevalidate);
-        if usable && wishes.revalidate && self.may_revalidate(&request.caller, route) {
+        if usable && wishes.revalidate && (request.ahead || self.may_revalidate(&request.caller, route)) {
             return self.refreshed_or_stale(request, route, entry, true).await;
         }
         match usability {
@@ -259,7 +259,7 @@ impl Handler {
         }
         let work = self.fetch_shared(request, route, Urgency::Wished);
         let patience = async {
-            if self.mode(&route.feed) == Mode::Strict {
+            if request.ahead || self.mode(&route.feed) == Mode::Strict {
                 return Some(work.await);
             }
             self.patiently(&route.key(), &route.feed, work).await

@@ -3,18 +3,20 @@
 //! A *warm-up* asks for all that a build will need, in the throttle's lowest class; what it leaves behind (packages,
 //! documents, identities, the verdict on the credential) is what the build itself would have left, and nobody else may
 //! read it without a verdict of his own. A *drill* asks for the same of a gate that takes the service to be down, so
-//! that what it reports is what a client would have got. Neither has a way of its own through the handlers.
+//! that what it reports is what a client would have got. A [*refresh*](Errands::refresh) asks the service once more for
+//! documents that are stored. None has a way of its own through the handlers.
 //!
 //! Every byte of a package is read and checked against the lockfile's own digest, also where it is stored already.
 
 mod body;
 mod metrics;
+mod refresh;
 mod report;
 
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use prometheus::Registry;
 
@@ -26,6 +28,7 @@ use crate::{
     route::{self, Collections, Package, PackageRoute, Target},
 };
 
+pub use refresh::Refreshed;
 pub use report::{Fate, Report, Seen};
 
 /// Things that are asked for at the same time; the throttle lets through what the service bears.
@@ -53,6 +56,8 @@ pub enum Errand {
     WarmUp,
     /// Whether all would be there if the service were down.
     Drill,
+    /// What the service says of it now.
+    Refresh,
 }
 
 // === impl Errands ===
@@ -85,7 +90,7 @@ impl Errands {
         each: impl Fn(&Seen),
     ) -> Report {
         let handler = match errand {
-            Errand::WarmUp => self.handler.clone(),
+            Errand::WarmUp | Errand::Refresh => self.handler.clone(),
             Errand::Drill => self.handler.as_if_down(),
         };
         let (handler, each) = (&handler, &each);
@@ -124,9 +129,9 @@ impl Errands {
         };
         for attempt in 1.. {
             let Err(error) = see_once(handler, &mut request, &need, &mut seen).await else { break };
-            let wait = wait_after(&error).filter(|_| errand == Errand::WarmUp && attempt < TRIES);
+            let wait = wait_after(&error).filter(|_| errand != Errand::Drill && attempt < TRIES);
             let Some(wait) = wait else {
-                let (fate, reason) = fate_of(handler, &request, &error);
+                let (fate, reason) = fate_of(handler, errand, &request, &error);
                 seen.fail(fate, reason);
                 break;
             };
@@ -141,15 +146,16 @@ impl Errands {
         if !matches!(route.target, Target::Document(_) | Target::Package(_)) {
             return Err(format!("path `{path}` names neither a package nor a document that is kept"));
         }
+        let wish = (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         Ok(Request {
             method: Method::GET,
             route,
-            headers: HeaderMap::new(),
+            headers: HeaderMap::from_iter((errand == Errand::Refresh).then_some(wish)),
             caller: caller.clone(),
             address: None,
             base: PublicBase::Path { origin: ORIGIN.to_owned() },
             received_at: self.handler.now(),
-            ahead: errand == Errand::WarmUp,
+            ahead: errand != Errand::Drill,
         })
     }
 }
@@ -196,11 +202,15 @@ fn wait_after(error: &HandlerError) -> Option<Duration> {
 }
 
 /// What became of a thing for which there is no answer, and why.
-fn fate_of(handler: &Handler, request: &Request, error: &HandlerError) -> (Fate, String) {
+fn fate_of(handler: &Handler, errand: Errand, request: &Request, error: &HandlerError) -> (Fate, String) {
     let unknown = |feed| matches!(handler.standing(&request.caller, feed), Standing::Unknown);
     match error {
         HandlerError::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND => {
             (Fate::Missing, error.to_string())
+        }
+        // It is stored; there is no word on it.
+        HandlerError::Offline | HandlerError::Dead(_) if errand == Errand::Refresh => {
+            (Fate::Failed, error.to_string())
         }
         HandlerError::Offline if request.route.target.feed().is_some_and(unknown) => {
             let reason = "the service has not let this credential read the feed, or too long ago";

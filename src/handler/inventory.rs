@@ -14,7 +14,7 @@ use super::{Handler, feed_of};
 use crate::{
     access::VerdictError,
     blob::BlobError,
-    cache::Body,
+    cache::{Body, Entry},
     disk::off_thread,
     ident::{FeedRef, NpmName, NugetId, Selector, StorageId},
     route::{Effect, ObjectKey, Protocol, Subject},
@@ -99,6 +99,14 @@ impl Filter {
 // === impl Object ===
 
 impl Object {
+    fn document(key: String, entry: &Entry) -> Self {
+        let id = match entry.body {
+            Body::Stored(id) => Some(id),
+            Body::Memory(_) => None,
+        };
+        Self { key, is_document: true, id, since: entry.fetched_at }
+    }
+
     /// Its key without the letter of an audience.
     pub fn bare(&self) -> &str {
         let bare = if self.is_document { self.key.split_once(':') } else { None };
@@ -122,6 +130,21 @@ impl Handler {
             let is_more = found.len() > most;
             found.truncate(most);
             (found, is_more)
+        };
+        Ok(off_thread("look through objects", found).await?)
+    }
+
+    /// All documents that are meant, and what is kept of them.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub(super) async fn documents(&self, filter: &Filter) -> Result<Vec<(Object, Entry)>, BlobError> {
+        let (handler, filter) = (self.clone(), filter.clone());
+        let found = move || {
+            let feeds = handler.keys_of(filter.feed.as_ref());
+            let documents = handler.parts.documents.scan("");
+            let documents = documents.map(|(key, entry)| (Object::document(key, &entry), entry));
+            documents.filter(|(object, _)| filter.takes(object, &feeds)).collect()
         };
         Ok(off_thread("look through objects", found).await?)
     }
@@ -214,15 +237,7 @@ impl Handler {
             id: Some(entry.id),
             since: entry.named_at,
         });
-        let documents = self.parts.documents.scan("").map(|(key, entry)| Object {
-            key,
-            is_document: true,
-            id: match entry.body {
-                Body::Stored(id) => Some(id),
-                Body::Memory(_) => None,
-            },
-            since: entry.fetched_at,
-        });
+        let documents = self.parts.documents.scan("").map(|(key, entry)| Object::document(key, &entry));
         packages.chain(documents)
     }
 

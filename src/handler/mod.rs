@@ -46,7 +46,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use archives::{Archives, ImportError, Imported, Wanted, feed_of};
 pub use changes::Following;
-pub use errand::{Errand, Errands, Fate, Report, Seen};
+pub use errand::{Errand, Errands, Fate, Refreshed, Report, Seen};
 pub use error::HandlerError;
 pub use explain::{ExplainError, Explainer, Explanation, Question};
 pub use guard::Guarding;

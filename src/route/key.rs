@@ -57,7 +57,6 @@ impl<'k> ObjectKey<'k> {
     /// A path of the gate that addresses the object, where the key tells enough: packages, packuments, and NuGet's
     /// documents of one package.
     pub fn path(&self) -> Option<String> {
-        let below = self.below.strip_prefix("npm/").map_or_else(|| nuget_path(self.below), npm_path)?;
         let mut parts = self.feed.splitn(3, '/');
         let (org, project, feed) = (parts.next()?, parts.next()?, parts.next()?);
         let encoded = |text: &str| utf8_percent_encode(text, SEGMENT).to_string();
@@ -67,7 +66,13 @@ impl<'k> ObjectKey<'k> {
             project => format!("/{}", encoded(project)),
         };
         let feed = feed.split('@').map(encoded).collect::<Vec<_>>().join("@");
-        Some(format!("/{}{project}/_packaging/{feed}/{below}", encoded(org)))
+        self.path_below(&format!("{}{project}/_packaging/{feed}", encoded(org)))
+    }
+
+    /// The same below another spelling of the feed's own path.
+    pub fn path_below(&self, feed: &str) -> Option<String> {
+        let below = self.below.strip_prefix("npm/").map_or_else(|| nuget_path(self.below), npm_path)?;
+        Some(format!("/{feed}/{below}"))
     }
 }
 

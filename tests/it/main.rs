@@ -34,6 +34,7 @@ mod outages;
 mod packages;
 mod process;
 mod reference;
+mod refresh;
 mod resume;
 #[allow(dead_code, reason = "it serves several test programs")]
 #[path = "../support/mod.rs"]
