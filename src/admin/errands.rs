@@ -23,8 +23,8 @@ use crate::{
     lockfile::{Integrity, Need},
 };
 
-/// Largest body, in bytes.
-const MOST_BYTES: usize = 64 << 20;
+/// For bodies that name what builds need.
+pub(super) const LARGE: Intake = Intake::Whole(64 << 20);
 /// Most things that one request asks for.
 const MOST_NEEDS: usize = 200_000;
 
@@ -98,10 +98,9 @@ impl AskedNeed {
 /// The routes of errands.
 pub(super) fn routes(errands: &Errands, jobs: &Jobs) -> Vec<Route> {
     let state = State { errands: errands.clone(), jobs: jobs.clone() };
-    let large = Intake::Whole(MOST_BYTES);
     vec![
-        Route::new(Method::POST, "/admin/v1/warm", &state, warm).taking(large),
-        Route::waiting(Method::POST, "/admin/v1/drill", &state, drill).taking(large),
+        Route::new(Method::POST, "/admin/v1/warm", &state, warm).taking(LARGE),
+        Route::waiting(Method::POST, "/admin/v1/drill", &state, drill).taking(LARGE),
         Route::new(Method::POST, "/admin/v1/refresh", &state, refresh),
         Route::new(Method::POST, "/admin/v1/drill/enforce", &state, |state, request| {
             enforce(&state, request)

@@ -39,6 +39,8 @@ struct Sheet {
     disk: Gauge,
     budget: Gauge,
     free: Gauge,
+    pinned: Gauge,
+    pinned_bytes: Gauge,
     evicted_bytes: IntCounter,
     returned: IntCounter,
     returned_bytes: IntCounter,
@@ -113,6 +115,8 @@ impl Sheet {
             disk: gauge("store_disk_bytes", "What the store takes on disk")?,
             budget: gauge("store_capacity_bytes", "What the store may take on disk")?,
             free: gauge("store_free_bytes", "What the store's file system has left")?,
+            pinned: gauge("store_pinned_blobs", "Stored blobs that are pinned")?,
+            pinned_bytes: gauge("store_pinned_bytes", "What they take of the store's budget")?,
             evicted_bytes: counter("store_evicted_bytes_total", "Lengths of the blobs that were evicted")?,
             returned: counter("store_thrash_total", "Blobs stored again within a day after their eviction")?,
             returned_bytes: counter("store_thrash_bytes_total", "Their lengths")?,
@@ -129,7 +133,7 @@ impl Sheet {
         })
     }
 
-    fn collectors(&self) -> [&dyn Collector; 20] {
+    fn collectors(&self) -> [&dyn Collector; 22] {
         [
             &self.objects,
             &self.bytes,
@@ -142,6 +146,8 @@ impl Sheet {
             &self.disk,
             &self.budget,
             &self.free,
+            &self.pinned,
+            &self.pinned_bytes,
             &self.evicted_bytes,
             &self.returned,
             &self.returned_bytes,
@@ -178,6 +184,8 @@ impl Sheet {
         self.payload.set(float(usage.payload));
         self.disk.set(float(usage.disk));
         self.budget.set(float(usage.capacity));
+        self.pinned.set(float(store.pinned().blobs));
+        self.pinned_bytes.set(float(store.pinned().charge));
         self.free.set(store.free_space().map_or(f64::NAN, float));
         self.evicted_bytes.inc_by(counts.evicted_bytes);
         self.returned.inc_by(counts.returned_blobs);

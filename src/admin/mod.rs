@@ -18,6 +18,7 @@ mod load;
 mod mode;
 mod objects;
 mod page;
+mod pins;
 mod problem;
 mod router;
 mod server;
@@ -48,7 +49,7 @@ use exchange::Answer;
 use crate::{
     access::CallerKey,
     blob::DiskStore,
-    handler::{Archives, Errands, Explainer, Handler},
+    handler::{Archives, Errands, Explainer, Handler, Pinning},
 };
 
 /// What the endpoints are and take, for programs.
@@ -74,6 +75,8 @@ pub struct Admin {
     pub errands: Errands,
     /// Exports and imports.
     pub archives: Archives,
+    /// What stays in the store.
+    pub pinning: Pinning,
     /// What was saved over time.
     pub history: History,
     /// Says what would happen.
@@ -102,6 +105,11 @@ impl Admin {
             history: self.history.clone(),
             largest: stats::Largest::default(),
         };
+        let pinning = pins::State {
+            pinning: self.pinning.clone(),
+            handler: self.handler.clone(),
+            store: self.store.clone(),
+        };
         Router::new([
             page::routes(&stats),
             stats::routes(&stats),
@@ -118,6 +126,7 @@ impl Admin {
             archives::routes(&self.archives, &self.errands),
             explain::routes(&self.explainer),
             control::routes(&self.control),
+            pins::routes(&pinning),
         ])
     }
 }

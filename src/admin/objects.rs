@@ -128,7 +128,7 @@ fn protocol(text: &str) -> Result<Protocol, Problem> {
     known.ok_or_else(|| Problem::invalid(format!("`protocol` is `{text}`; it must be npm or nuget")))
 }
 
-async fn shown_all(handler: &Handler, objects: &[Object]) -> Result<Vec<Value>, Problem> {
+pub(super) async fn shown_all(handler: &Handler, objects: &[Object]) -> Result<Vec<Value>, Problem> {
     let mut all = Vec::with_capacity(objects.len());
     for object in objects {
         let mut one = shown(handler, object);
@@ -153,6 +153,7 @@ fn shown(handler: &Handler, object: &Object) -> Value {
         "package": key.and_then(|key| key.package),
         "version": key.and_then(|key| key.version()),
         "path": key.and_then(|key| key.path()),
+        "pinned": handler.is_pinned(object),
         "storage_id": object.id.map(|id| id.to_string()),
         "since": object.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
         "age": age,

@@ -8,7 +8,9 @@ use prometheus::Registry;
 use crate::{
     access::{Access, Attempts, CallerKey, Gateway},
     blob::DiskStore,
-    cache::{DocumentCache, Generations, Identities, NegativeCache, PackageIndex, Responses, Sightings},
+    cache::{
+        DocumentCache, Generations, Identities, NegativeCache, PackageIndex, Pins, Responses, Sightings,
+    },
     clock::Clock,
     config::{Config, Mount, Organisation},
     disk::{Database, DatabaseSettings, OpenError, StoreDirectory},
@@ -109,6 +111,7 @@ fn handler(
         missing: NegativeCache::new(config.metadata.negative_ttl),
         packages: PackageIndex::new(shared.database),
         identities: Identities::new(shared.database, config.access.identity_ttl, config.access.denied_ttl),
+        pins: Pins::new(shared.database),
         generations: Generations::new(shared.database),
         guarding: Guarding::new(Guards::new(config.guards.clone(), config.pins.clone()), registry)?,
         sightings: Sightings::new(shared.database),

@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     config::{Config, Credential, StoreSettings},
     disk::Database,
-    handler::{Archives, Errands, Explainer, Handler, Modes, Mounts},
+    handler::{Archives, Errands, Explainer, Handler, Modes, Mounts, Pinning},
     proxy::{AccessLog, Edge, EdgeMetrics, Forwarder, Intake, Outflow},
     route::{Collections, MountPaths},
     throttle::{Limits, Throttle},
@@ -94,11 +94,10 @@ impl Running {
         let shared = Shared { database: &database, store: &store, throttle: &throttle, key: &key };
         let (handler, mounts) = handlers(&config, &clock, &registry, &shared)?;
         let metrics = EdgeMetrics::new(&registry)?;
-        let figures = Figures::new(&registry, store.clone(), handler.clone())?;
         Load::register(&registry, Throttle::clone(&throttle))?;
-        let readiness = Readiness::default();
         let intake = intake(&config, &clock, &key, mounts.paths().clone());
         let (errands, archives, explainer) = stand_ins(&config, &handler, &intake, &registry)?;
+        let pinning = Pinning::open(handler.clone(), store.clone(), Arc::clone(&intake.collections)).await?;
         let edge = Edge {
             intake: Arc::new(intake),
             handler: handler.clone(),
@@ -112,19 +111,20 @@ impl Running {
         let jobs = Jobs::default();
         let admin = Admin {
             registry: registry.clone(),
-            figures: Arc::new(figures),
-            readiness: readiness.clone(),
+            figures: Arc::new(Figures::new(&registry, store.clone(), handler.clone())?),
+            readiness: Readiness::default(),
             handler: handler.clone(),
             store: store.clone(),
             key,
             jobs: jobs.clone(),
             errands,
             archives,
+            pinning,
             history: History::default(),
             explainer,
             control,
         };
-        let polls = background(&admin, &mounts, &config.store);
+        let (readiness, polls) = (admin.readiness.clone(), background(&admin, &mounts, &config.store));
         let gate = doors.open(edge, &config)?;
         let (modes, reloads) = (handler.parts().modes.clone(), Reloads::new(&registry, clock.now())?);
         let started = Started { addresses, admin_address, registry, modes, reloads, sockets };
@@ -248,6 +248,7 @@ fn background(admin: &Admin, mounts: &Mounts, settings: &StoreSettings) -> JoinS
     handler.keep_credentials(&mut tasks);
     mounts.keep_credentials(&mut tasks);
     tasks.spawn(history.clone().keep(registry.clone(), handler.parts().clock.clone()));
+    tasks.spawn(admin.pinning.clone().keep());
     if settings.scrub > 0 {
         tasks.spawn(handler.clone().scrub(store.clone(), settings.scrub));
     }

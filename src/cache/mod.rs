@@ -16,6 +16,7 @@ mod identities;
 mod memory;
 mod negative;
 mod packages;
+mod pins;
 mod responses;
 mod sightings;
 
@@ -34,6 +35,7 @@ pub use identities::{Identities, Known};
 pub use memory::{RepresentationKey, Respelling, TierUse};
 pub use negative::NegativeCache;
 pub use packages::{Contradiction, PackageEntry, PackageIndex, Source};
+pub use pins::{PinKey, Pins};
 pub use responses::{Asked, Kept, ResponseDraft, Responses};
 pub use sightings::{Seen, Sightings};
 

@@ -28,7 +28,7 @@ pub(super) struct Closure {
     pub(super) lockfiles: Vec<PathBuf>,
     /// Feed of what the lockfile has no URL of a feed for: organisation/feed or organisation/project/feed.
     #[arg(long, value_name = "FEED", conflicts_with = "registry")]
-    feed: Option<FeedName>,
+    pub(super) feed: Option<FeedName>,
     /// The same as the registry's URL in `.npmrc` or `nuget.config`, which may name a view.
     #[arg(long, value_name = "URL")]
     registry: Option<String>,

@@ -19,6 +19,7 @@ mod man;
 mod mode;
 mod objects;
 pub mod output;
+mod pin;
 mod refresh;
 mod reload;
 mod serve;
@@ -94,6 +95,10 @@ enum Command {
     Ls(objects::Ls),
     /// Drop what is stored, so that it is fetched anew.
     Purge(objects::Purge),
+    /// Keep what is stored of packages whatever else comes and goes, or list what is kept.
+    Pin(pin::Pin),
+    /// Keep something no longer.
+    Unpin(pin::Unpin),
     /// Ask the service anew for documents that are stored.
     Refresh(refresh::Refresh),
     /// Show which hosts of the service are dead, or take them for alive again.
@@ -159,6 +164,8 @@ impl Command {
             Self::Top(command) => asking(command.run(context)),
             Self::Ls(command) => asking(command.run(context)),
             Self::Purge(command) => asking(command.run(context)),
+            Self::Pin(command) => asking(command.run(context)),
+            Self::Unpin(command) => asking(command.run(context)),
             Self::Refresh(command) => asking(command.run(context)),
             Self::Breakers(command) => asking(command.run(context)),
             Self::Throttle(command) => asking(command.run(context)),

@@ -106,11 +106,14 @@ fn told(purged: &Value) -> String {
     )
 }
 
-fn listed(found: &Value, nothing: &str) -> String {
-    let mut table = Table::new(&["kind", "size", "age", "storage id", "key"], &[1, 2]);
+/// Objects, a line for each.
+pub(super) fn listed(found: &Value, nothing: &str) -> String {
+    let mut table = Table::new(&["kind", "size", "age", "pinned", "storage id", "key"], &[1, 2]);
     for object in found["objects"].as_array().into_iter().flatten() {
         let (size, age) = (size(&object["bytes"]), span(&object["age"]));
-        table.row([cell(&object["kind"]), size, age, cell(&object["storage_id"]), cell(&object["key"])]);
+        let pinned = if object["pinned"] == true { "yes" } else { "-" }.to_owned();
+        let [kind, id, key] = ["kind", "storage_id", "key"].map(|name| cell(&object[name]));
+        table.row([kind, size, age, pinned, id, key]);
     }
     if table.is_empty() {
         return printable(nothing.trim_end()) + if nothing.is_empty() { "" } else { "\n" };

@@ -49,6 +49,8 @@ pub enum TreeName {
     Totals,
     /// URL at a mount's origin ‖ selecting fields → a response without its body.
     Response,
+    /// Package or metadata key → since when it is pinned.
+    Pin,
 }
 
 /// One tree; cheap to clone.
@@ -74,7 +76,7 @@ pub struct Entries {
 // === impl TreeName ===
 
 impl TreeName {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Blob,
         Self::Chunk,
         Self::Recency,
@@ -87,6 +89,7 @@ impl TreeName {
         Self::Sighting,
         Self::Totals,
         Self::Response,
+        Self::Pin,
     ];
 
     /// Its name in the database.
@@ -104,6 +107,7 @@ impl TreeName {
             Self::Sighting => "sighting",
             Self::Totals => "totals",
             Self::Response => "response",
+            Self::Pin => "pin",
         }
     }
 }

@@ -49,13 +49,18 @@ impl Archives {
 
     /// What a path of the gate addresses, with the feed's identity where it is known.
     fn target(&self, path: &str) -> Option<Target> {
-        let route = route::parse_for(&self.collections, &http::Method::GET, None, path).ok()?;
-        let mut target = route.target;
-        if let Some(feed) = target.feed_mut() {
-            *feed = self.handler.identified_now(feed);
-        }
-        Some(target)
+        target(&self.handler, &self.collections, path)
     }
+}
+
+/// The same, of a gate with these collections.
+pub(super) fn target(handler: &Handler, collections: &Collections, path: &str) -> Option<Target> {
+    let route = route::parse_for(collections, &http::Method::GET, None, path).ok()?;
+    let mut target = route.target;
+    if let Some(feed) = target.feed_mut() {
+        *feed = handler.identified_now(feed);
+    }
+    Some(target)
 }
 
 /// Reads a feed as keys write it: `org/project|-/feed[@view]`.

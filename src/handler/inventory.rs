@@ -14,7 +14,7 @@ use super::{Handler, feed_of};
 use crate::{
     access::VerdictError,
     blob::BlobError,
-    cache::{Body, Entry},
+    cache::{Body, Entry, PackageEntry},
     disk::off_thread,
     ident::{FeedRef, NpmName, NugetId, Selector, StorageId},
     route::{Effect, ObjectKey, Protocol, Subject},
@@ -75,7 +75,7 @@ impl Filter {
         self.feed.is_none() && self.package.is_none() && self.protocol.is_none() && self.storage_id.is_some()
     }
 
-    fn takes(&self, object: &Object, feeds: &HashSet<String>) -> bool {
+    pub(super) fn takes(&self, object: &Object, feeds: &HashSet<String>) -> bool {
         if self.storage_id.is_some() && self.storage_id != object.id {
             return false;
         }
@@ -99,12 +99,16 @@ impl Filter {
 // === impl Object ===
 
 impl Object {
-    fn document(key: String, entry: &Entry) -> Self {
+    pub(super) fn document(key: String, entry: &Entry) -> Self {
         let id = match entry.body {
             Body::Stored(id) => Some(id),
             Body::Memory(_) => None,
         };
         Self { key, is_document: true, id, since: entry.fetched_at }
+    }
+
+    pub(super) fn package(key: String, entry: &PackageEntry) -> Self {
+        Self { key, is_document: false, id: Some(entry.id), since: entry.named_at }
     }
 
     /// Its key without the letter of an audience.
@@ -231,18 +235,13 @@ impl Handler {
 
     /// Every object on disk. Blocking.
     fn inventory(&self) -> impl Iterator<Item = Object> + use<> {
-        let packages = self.parts.packages.scan("").map(|(key, entry)| Object {
-            key,
-            is_document: false,
-            id: Some(entry.id),
-            since: entry.named_at,
-        });
+        let packages = self.parts.packages.scan("").map(|(key, entry)| Object::package(key, &entry));
         let documents = self.parts.documents.scan("").map(|(key, entry)| Object::document(key, &entry));
         packages.chain(documents)
     }
 
     /// The keys under which objects of `feed` may be kept: each spelling that is known of it, and its identity. Blocking.
-    fn keys_of(&self, feed: Option<&FeedRef>) -> HashSet<String> {
+    pub(super) fn keys_of(&self, feed: Option<&FeedRef>) -> HashSet<String> {
         let Some(feed) = feed else { return HashSet::new() };
         let whole = |key: &str| key.split('@').next().unwrap_or_default().to_owned();
         let identity = whole(&self.known_identity(feed).unwrap_or_else(|| feed.spelling().to_owned()));

@@ -32,6 +32,7 @@ mod outage;
 mod package;
 mod passthrough;
 mod permission;
+mod pins;
 mod rehearsal;
 mod reply;
 mod represent;
@@ -56,6 +57,7 @@ pub use lately::{Ended, FeedTimes, Lately, Refused};
 pub use metrics::HandlerMetrics;
 pub use modes::Modes;
 pub use mount::{MountRequest, Mounts, WRITE_MOST};
+pub use pins::{PinError, PinReport, Pinned, Pinning};
 pub use reply::{CacheStatus, PackageBody, Reply, ReplyBody};
 pub use verify::{Verification, Verified};
 
@@ -63,7 +65,7 @@ use crate::{
     access::{Access, Attempts, Caller, Gateway},
     blob::BlobStore,
     cache::{
-        Coalescer, DocumentCache, Entry, Flown, Generations, Identities, NegativeCache, PackageIndex,
+        Coalescer, DocumentCache, Entry, Flown, Generations, Identities, NegativeCache, PackageIndex, Pins,
         Sightings,
     },
     clock::Clock,
@@ -178,6 +180,8 @@ pub struct Parts {
     pub guarding: Guarding,
     /// When versions were first seen.
     pub sightings: Sightings,
+    /// What operators want kept.
+    pub pins: Pins,
     /// What writes have made old.
     pub generations: Generations,
     /// Whose changes are followed.

@@ -32,6 +32,7 @@ mod mounts;
 mod objects;
 mod outages;
 mod packages;
+mod pins;
 mod process;
 mod reference;
 mod refresh;

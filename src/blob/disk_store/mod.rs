@@ -7,7 +7,7 @@
 //! | small, or much in use | hot tier as well | at once, without a copy |
 //!
 //! Where the pieces are: `vault` looks up, stores and removes; `draft` and `spool` write; `reader` reads;
-//! `room` evicts; `scan` takes stock after the start. What blobs *mean* is not known here, nor is their hash
+//! `room` evicts, but not what is in `pins`; `scan` takes stock after the start. What blobs *mean* is not known here, nor is their hash
 //! checked: the writer's caller does that before it commits.
 //!
 //! Blocking work runs on blocking threads. Only a hit in the hot tier is answered on the caller's.
@@ -15,6 +15,7 @@
 mod chunks;
 mod counters;
 mod draft;
+mod pins;
 mod reader;
 mod rehash;
 mod room;
@@ -29,6 +30,7 @@ use bytes::Bytes;
 
 pub use self::{
     counters::{EvictionReason, Lookups, StoreCounts},
+    pins::Weight,
     rehash::{Health, Pace},
 };
 use self::{

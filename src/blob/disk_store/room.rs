@@ -55,30 +55,43 @@ impl Vault {
         Ok(self.budget.limit(self.database.size_on_disk()?))
     }
 
-    /// Removes some of the oldest blobs if the charges, with `more` on top, are over `limit`; how many
-    /// entries of the eviction order are gone.
+    /// Removes some of the oldest blobs that are not pinned if the charges, with `more` on top, are over `limit`; how
+    /// many entries of the eviction order are gone.
     pub(super) fn evict_step(&self, more: u64, limit: u64) -> Result<usize, BlobError> {
-        let _evicting = self.evicting.lock();
+        let mut passed = self.evicting.lock();
         // Somebody else may have made room while this waited for its turn; that is progress too.
         if self.budget.excess(more, limit) == 0 {
             return Ok(1);
         }
         // Uses that can't be written down only blur the order.
         let _ = self.write_touches();
-        let entries = self.recency.entries().take(STEP).collect::<Result<Vec<_>, _>>()?;
         let reason = if more == 0 { EvictionReason::Budget } else { EvictionReason::Room };
         let mut gone = 0;
-        for (key, value) in entries {
-            if self.budget.excess(more, limit) == 0 {
+        while gone == 0 {
+            let start = passed.as_ref().map_or_else(Vec::new, |key| [&key[..], &[0]].concat());
+            let entries = self.recency.range(start..).take(STEP).collect::<Result<Vec<_>, _>>()?;
+            if entries.is_empty() {
+                // The next step begins anew: what is in the order again, or pinned no more, is found then.
+                *passed = None;
                 break;
             }
-            match parse_recency_key(&key) {
-                Some((used, id)) => {
-                    self.evict(used, Run { created: parse_created(&value, used), id }, reason)?;
+            for (key, value) in entries {
+                if self.budget.excess(more, limit) == 0 {
+                    // Also when it was somebody else who made the room.
+                    return Ok(gone.max(1));
                 }
-                None => drop(self.recency.remove(&key)?),
+                let has_gone = match parse_recency_key(&key) {
+                    Some((used, id)) => {
+                        self.evict(used, Run { created: parse_created(&value, used), id }, reason)?
+                    }
+                    None => self.recency.remove(&key)?,
+                };
+                if has_gone {
+                    gone += 1;
+                } else {
+                    *passed = Some(key);
+                }
             }
-            gone += 1;
         }
         Ok(gone)
     }
@@ -96,16 +109,19 @@ impl Vault {
     }
 
     /// Removes what an entry of the eviction order stands for: a blob, the remains of one, or nothing (it
-    /// was used later, and a crash came before this entry went).
-    fn evict(&self, used: u64, run: Run, reason: EvictionReason) -> Result<(), BlobError> {
+    /// was used later, and a crash came before this entry went). Whether the entry is gone: not that of a pinned blob.
+    fn evict(&self, used: u64, run: Run, reason: EvictionReason) -> Result<bool, BlobError> {
         let id = &run.id;
         let _stripe = self.stripe(id);
         if let Some(record) = self.clear_stale(used, run)? {
+            if self.pins.contains(id) {
+                return Ok(false);
+            }
             self.remove_held(id, &record)?;
             self.counters.evicted(record.place.tier(), reason, record.stat.length);
             self.departed.left(id, self.now());
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The blob that an entry of the eviction order stands for. If there is none, removes the entry and what takes

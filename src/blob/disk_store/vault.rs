@@ -21,6 +21,7 @@ use super::{
     chunks::{Chunks, Run},
     counters::Counters,
     draft::Draft,
+    pins::Pins,
     reader::read_file,
 };
 use crate::{
@@ -55,8 +56,9 @@ pub(super) struct Vault {
     pub(super) counters: Counters,
     pub(super) departed: Departed,
     pub(super) settings: StoreSettings,
-    /// Held while blobs are chosen for eviction.
-    pub(super) evicting: Mutex<()>,
+    /// Held while blobs are chosen for eviction: up to where in the order of eviction all are pinned.
+    pub(super) evicting: Mutex<Option<Bytes>>,
+    pub(super) pins: Pins,
     /// Numbers the partial files.
     pub(super) drafts: AtomicU64,
     clock: Clock,
@@ -91,6 +93,7 @@ impl Vault {
             counters: Counters::default(),
             departed: Departed::default(),
             evicting: Mutex::default(),
+            pins: Pins::default(),
             drafts: AtomicU64::default(),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             database,
