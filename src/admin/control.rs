@@ -1,15 +1,27 @@
-//! `GET /admin/v1/config`, `POST /admin/v1/reload` and `POST /admin/v1/drain`: what only the program around the gate can do.
+//! `GET /admin/v1/config`, `POST /admin/v1/reload`, `GET` and `PUT /admin/v1/log`, `POST /admin/v1/drain`: what only the
+//! program around the gate can do.
 //!
-//! A gate does not know its configuration's file and cannot end its own process. So these endpoints put an [`Order`] before
+//! A gate does not know its configuration's file, nor where its log goes, and cannot end its own process. So these endpoints put an [`Order`] before
 //! whoever runs the gate, who answers it with JSON; `feedgate serve` does as on SIGHUP and SIGTERM. In a program that takes
 //! no orders they are refused.
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{exchange::Answer, problem::Problem, router::Route};
+use super::{
+    exchange::{Answer, Request},
+    problem::Problem,
+    router::Route,
+};
+use crate::config::LogLevel;
 
+/// For how many seconds a level of the log is switched, unless the request says so, and at most.
+const USUAL: u64 = 600;
+const LONGEST: u64 = 7 * 86_400;
 /// Orders that wait; operators are few.
 const WAITING: usize = 16;
 
@@ -36,6 +48,10 @@ pub enum Wanted {
     Config,
     /// The configuration is to be read again.
     Reload,
+    /// The log's level is to be told.
+    Log,
+    /// The log's level is to be this for so long; none: the configured one.
+    Level(Option<(LogLevel, Duration)>),
     /// The gate is to drain, and the program to end.
     Drain,
 }
@@ -80,6 +96,29 @@ impl Order {
     }
 }
 
+/// A level that is asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    level: Option<String>,
+    seconds: Option<u64>,
+}
+
+// === impl Asked ===
+
+impl Asked {
+    fn read(self) -> Result<Wanted, Problem> {
+        let seconds = self.seconds.unwrap_or(USUAL);
+        if !(1..=LONGEST).contains(&seconds) {
+            let rule = format!("`seconds` is {seconds}; it must be from 1 to {LONGEST}");
+            return Err(Problem::invalid(rule));
+        }
+        let level = self.level.as_deref().map(str::parse).transpose();
+        let level: Option<LogLevel> = level.map_err(|rule| Problem::invalid(format!("`level` {rule}")))?;
+        Ok(Wanted::Level(level.map(|level| (level, Duration::from_secs(seconds)))))
+    }
+}
+
 /// The routes of all that.
 pub(super) fn routes(control: &Control) -> Vec<Route> {
     let order = |method, pattern, wanted| {
@@ -90,7 +129,12 @@ pub(super) fn routes(control: &Control) -> Vec<Route> {
     let drain = Route::waiting(Method::POST, "/admin/v1/drain", control, |control, _| async move {
         Ok(Answer::json(&control.order(Wanted::Drain).await?)?.with_status(StatusCode::ACCEPTED))
     });
+    let switch = Route::waiting(Method::PUT, "/admin/v1/log", control, |control, request: Request| async move {
+        Answer::json(&control.order(request.json::<Asked>()?.read()?).await?)
+    });
     vec![
+        order(Method::GET, "/admin/v1/log", Wanted::Log),
+        switch,
         order(Method::GET, "/admin/v1/config", Wanted::Config),
         order(Method::POST, "/admin/v1/reload", Wanted::Reload),
         drain,

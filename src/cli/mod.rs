@@ -15,6 +15,8 @@ mod explain;
 mod export;
 mod healthcheck;
 mod import;
+mod level;
+mod log;
 mod man;
 mod mode;
 mod objects;
@@ -83,6 +85,8 @@ enum Command {
     Reload(control::Reload),
     /// Have the gate answer what was asked and end, as on SIGTERM; done once it has ended.
     Drain(control::Drain),
+    /// Show the level of the log, or switch it for a time.
+    Log(log::Log),
     /// Show or switch the modes of feeds.
     Mode(mode::Mode),
     /// Make, list and revoke gate tokens.
@@ -159,6 +163,7 @@ impl Command {
             Self::Config(command) => asking(command.run(context)),
             Self::Reload(command) => asking(command.run(context)),
             Self::Drain(command) => asking(command.run(context)),
+            Self::Log(command) => asking(command.run(context)),
             Self::Mode(command) => asking(command.run(context)),
             Self::Stats(command) => asking(command.run(context)),
             Self::Top(command) => asking(command.run(context)),

@@ -13,17 +13,14 @@ use std::{
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, level::Level};
 use crate::{
     admin::Problem,
     app::{Gate, Reloads},
     clock::Clock,
-    config::{Config, ConfigError, Loaded, LogLevel, Setting, Settings},
+    config::{Config, ConfigError, Loaded, Setting, Settings},
     handler::Modes,
 };
-
-/// Sets the level of the log.
-pub(super) type SetLevel = Box<dyn Fn(LogLevel) -> anyhow::Result<()>>;
 
 /// What a gate runs with, and how that is changed.
 pub(super) struct Reload {
@@ -33,7 +30,7 @@ pub(super) struct Reload {
     /// As they were read last.
     settings: Settings,
     modes: Modes,
-    set_level: SetLevel,
+    pub(super) level: Level,
     reloads: Reloads,
 }
 
@@ -53,10 +50,10 @@ type Changed<'a> = Vec<(String, Option<&'a Setting>, Option<&'a Setting>)>;
 
 impl Reload {
     /// Of a gate that began with `loaded`.
-    pub(super) fn new(loaded: Loaded, gate: &Gate, set_level: SetLevel) -> Self {
+    pub(super) fn new(loaded: Loaded, gate: &Gate, level: Level) -> Self {
         let (modes, reloads) = (gate.modes().clone(), gate.reloads().clone());
         let Loaded { config, settings } = loaded;
-        Self { config, began: settings.clone(), settings, modes, set_level, reloads }
+        Self { config, began: settings.clone(), settings, modes, level, reloads }
     }
 
     /// Reads the configuration again and applies what can be applied.
@@ -95,7 +92,7 @@ impl Reload {
     fn apply(&mut self, loaded: Loaded) -> Applied {
         let Loaded { config, settings } = loaded;
         let told = Applied::of(&self.began, &self.settings, &settings);
-        if let Err(error) = (self.set_level)(config.log.level) {
+        if let Err(error) = self.level.configure(config.log.level) {
             tracing::error!(%error, "the log's level stays as it was");
         }
         // Modes that were switched at run time stay, unless the configuration says something new.

@@ -9,11 +9,12 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Context,
-    reload::{Reload, SetLevel, refusal},
+    level::{Level, SetLevel},
+    reload::{Reload, refusal},
     upgrade,
 };
 use crate::{
-    admin::{Control, Order, Orders, Wanted},
+    admin::{Control, Order, Orders, Problem, Wanted},
     app::{Gate, Inheritance},
     clock::Clock,
     config::{Config, Log, LogFormat, LogLevel},
@@ -35,11 +36,11 @@ impl Serve {
         // Before anybody can know that the gate is there.
         let signals = runtime.block_on(async { Signals::new() })?;
         let loaded = context.load()?;
-        let set_level = start_log(&loaded.config.log)?;
+        let level = Level::new(loaded.config.log.level, start_log(&loaded.config.log)?);
         let (control, orders) = Control::new();
         let gate = start(loaded.config.clone(), control)?;
         let mut running =
-            Running { reload: Reload::new(loaded, &gate, set_level), orders, gate: &gate, context };
+            Running { reload: Reload::new(loaded, &gate, level), orders, gate: &gate, context };
         match runtime.block_on(running.obey(signals)) {
             Next::Stop => {
                 gate.stop();
@@ -113,6 +114,12 @@ impl Running<'_> {
                     let _ = self.reload.reload(self.context);
                     continue;
                 }
+                () = self.reload.level.over() => {
+                    if let Err(error) = self.reload.level.restore() {
+                        tracing::error!(%error, "the log's level stays as it was");
+                    }
+                    continue;
+                }
                 _ = signals.user.recv() => match upgrade::check(self.context).await {
                     Ok(()) => {
                         tracing::info!("SIGUSR2: draining for another program");
@@ -144,6 +151,17 @@ impl Running<'_> {
             Wanted::Reload => {
                 let reloaded = self.reload.reload(self.context);
                 order.answer(reloaded.map(|told| told.to_json()).map_err(|error| refusal(&error)));
+            }
+            Wanted::Log => order.answer(Ok(self.reload.level.shown())),
+            Wanted::Level(level) => {
+                let switched = match level {
+                    Some((level, time)) => self.reload.level.switch(level, time),
+                    None => self.reload.level.restore(),
+                };
+                order.answer(match switched {
+                    Ok(()) => Ok(self.reload.level.shown()),
+                    Err(error) => Err(Problem::internal(&error)),
+                });
             }
             Wanted::Drain => {
                 let seconds = self.gate.drain_timeout().as_secs_f64();

@@ -113,10 +113,34 @@ async fn a_drain_answers_what_was_asked_and_ends_the_program() {
 async fn a_gate_in_a_program_that_takes_no_orders_says_so() {
     let scene = Scene::new().await;
     let admin = Client::new(AdminAddress::Tcp(scene.gate().admin_address().to_string()), None);
-    for (method, path) in [(Method::GET, "config"), (Method::POST, "reload"), (Method::POST, "drain")] {
+    let paths = [(Method::GET, "config"), (Method::POST, "reload"), (Method::POST, "drain"), (Method::PUT, "log")];
+    for (method, path) in paths {
         let error = admin.send(method, &format!("/admin/v1/{path}"), &json!({})).await.unwrap_err();
         let refused: &Refused = error.downcast_ref().unwrap();
         assert_eq!((refused.status.as_u16(), refused.code.as_str()), (501, "no_orders"), "{path}");
     }
     assert_eq!(admin.text("/readyz").await.unwrap().0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_more_for_a_time_and_then_as_much_as_before() {
+    let (simulator, folder) = (simulator().await, tempfile::tempdir().unwrap());
+    let gate = Process::start(&simulator, folder.path()).await;
+    let debug = |line: &Value| line["level"] == "DEBUG" || line["level"] == "TRACE";
+    assert_eq!(gate.ask(&["log"]).await.1, "info\n");
+    let shown = json_of(gate.ask(&["log", "trace", "--for", "1h", "--json"]).await);
+    assert_eq!((&shown["level"], &shown["configured"]), (&json!("trace"), &json!("info")));
+    let url = gate.url(&format!("{NPM}/left-pad"));
+    let credential = client::basic("any", PAT);
+    assert_eq!(client::get(&url, &[("Authorization", &credential)]).await.unwrap().status, 200);
+    gate.logged_where(debug, 0).await;
+    assert_eq!(gate.ask(&["log", "default"]).await.1, "info\n");
+    gate.logged("the log's level is the configured one again").await;
+    gate.ask(&["log", "debug", "--for", "1s"]).await;
+    gate.logged_again("the log's level is the configured one again", 1).await;
+    assert_eq!(json_of(gate.ask(&["log", "--json"]).await)["seconds_left"], Value::Null);
+    let (code, _, said) = gate.ask(&["log", "debug", "--for", "8d"]).await;
+    assert!(code == Some(1) && said.contains("`seconds` is 691200"), "{said}");
+    assert_eq!(gate.ask(&["log", "loud"]).await.0, Some(2));
+    assert_eq!(gate.terminate().await, Some(0));
 }
