@@ -8,12 +8,13 @@ use serde_json::json;
 use super::{
     errands::{AskedNeed, caller},
     exchange::{Answer, Body, Request},
+    objects,
     problem::Problem,
     router::{Intake, Route},
 };
 use crate::{
     config::changes::FeedName,
-    handler::{Archives, Errands, ImportError, Wanted, feed_of},
+    handler::{Archives, Errands, Filter, ImportError, Wanted, feed_of},
 };
 
 /// Largest body of an export's wishes, in bytes.
@@ -38,9 +39,19 @@ struct Asked {
     /// `organisation/feed` or `organisation/project/feed`.
     #[serde(default)]
     feeds: Vec<String>,
+    #[serde(default)]
+    packages: Vec<AskedPackage>,
     /// Whether an archive without what is not stored will do.
     #[serde(default)]
     partial: bool,
+}
+
+/// A package, of one feed or of all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedPackage {
+    package: String,
+    feed: Option<String>,
 }
 
 /// For whom the operator vouches.
@@ -50,6 +61,17 @@ struct Vouched {
     authorization: String,
     /// As the answer to an import names them.
     feeds: Vec<String>,
+}
+
+// === impl AskedPackage ===
+
+impl AskedPackage {
+    /// What it is called, and what is meant.
+    fn read(self) -> Result<(String, Filter), Problem> {
+        let Self { package, feed } = self;
+        let filter = objects::Asked { package: Some(package.clone()), feed, ..Default::default() };
+        Ok((package, filter.filter()?))
+    }
 }
 
 /// The routes of archives.
@@ -63,7 +85,7 @@ pub(super) fn routes(archives: &Archives, errands: &Errands) -> Vec<Route> {
 }
 
 async fn export(state: State, request: Request) -> Result<Answer, Problem> {
-    let Asked { needs, feeds, partial } = request.json()?;
+    let Asked { needs, feeds, packages, partial } = request.json()?;
     let feed = |text: String| {
         let parsed: Result<FeedName, _> = text.parse();
         parsed
@@ -71,7 +93,9 @@ async fn export(state: State, request: Request) -> Result<Answer, Problem> {
             .map_err(|rule| Problem::invalid(format!("feed `{text}` {rule}")))
     };
     let feeds = feeds.into_iter().map(feed).collect::<Result<_, _>>()?;
-    let packed = state.archives.pack(Wanted { needs: AskedNeed::read_all(needs)?, feeds }).await;
+    let packages = packages.into_iter().map(AskedPackage::read).collect::<Result<_, _>>()?;
+    let wanted = Wanted { needs: AskedNeed::read_all(needs)?, feeds, packages };
+    let packed = state.archives.pack(wanted).await;
     let missing = packed.missing.len();
     if missing > 0 && !partial || packed.manifest.objects.is_empty() {
         let named: Vec<_> = packed.missing.iter().take(NAMED).map(String::as_str).collect();

@@ -129,9 +129,10 @@ pub(super) fn routes(control: &Control) -> Vec<Route> {
     let drain = Route::waiting(Method::POST, "/admin/v1/drain", control, |control, _| async move {
         Ok(Answer::json(&control.order(Wanted::Drain).await?)?.with_status(StatusCode::ACCEPTED))
     });
-    let switch = Route::waiting(Method::PUT, "/admin/v1/log", control, |control, request: Request| async move {
-        Answer::json(&control.order(request.json::<Asked>()?.read()?).await?)
-    });
+    let switch =
+        Route::waiting(Method::PUT, "/admin/v1/log", control, |control, request: Request| async move {
+            Answer::json(&control.order(request.json::<Asked>()?.read()?).await?)
+        });
     vec![
         order(Method::GET, "/admin/v1/log", Wanted::Log),
         switch,

@@ -12,7 +12,7 @@ use tokio::{fs::File, io::AsyncWriteExt as _};
 use super::{Context, closure::Closure};
 use crate::config::changes::FeedName;
 
-/// Write an archive of what builds need, or of whole feeds.
+/// Write an archive of what builds need, of packages, or of whole feeds.
 #[derive(Debug, clap::Args)]
 pub(super) struct Export {
     #[command(flatten)]
@@ -20,6 +20,9 @@ pub(super) struct Export {
     /// Feeds of which all that is stored goes along: organisation/feed or organisation/project/feed.
     #[arg(long = "whole-feed", value_name = "FEED", num_args = 1..)]
     feeds: Vec<FeedName>,
+    /// Packages of which all that is stored goes along, with `--feed` of that feed: left-pad, @scope/*, left-pad@<1.3.0.
+    #[arg(long = "package", value_name = "PACKAGE", num_args = 1..)]
+    packages: Vec<String>,
     /// Write the archive also when something of it is not stored.
     #[arg(long)]
     partial: bool,
@@ -33,12 +36,20 @@ pub(super) struct Export {
 impl Export {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         ensure!(
-            !self.closure.lockfiles.is_empty() || !self.feeds.is_empty(),
-            "--lockfile or --whole-feed must be given"
+            !(self.closure.lockfiles.is_empty() && self.feeds.is_empty() && self.packages.is_empty()),
+            "--lockfile, --package or --whole-feed must be given"
         );
         let needs = self.closure.read()?;
         let feeds: Vec<_> = self.feeds.iter().map(ToString::to_string).collect();
-        let wanted = json!({ "needs": needs.to_json(), "feeds": feeds, "partial": self.partial });
+        let of = self.closure.feed.as_ref().map(ToString::to_string);
+        let packages: Vec<_> =
+            self.packages.iter().map(|package| json!({ "package": package, "feed": of })).collect();
+        let wanted = json!({
+            "needs": needs.to_json(),
+            "feeds": feeds,
+            "packages": packages,
+            "partial": self.partial,
+        });
         let body = Full::new(Bytes::from(wanted.to_string())).map_err(|never| match never {}).boxed();
         let client = context.client().await?;
         let answer = client.stream(Method::POST, "/admin/v1/export", body).await?;

@@ -60,7 +60,8 @@ impl Level {
     /// As the operator is told.
     pub(super) fn shown(&self) -> Value {
         let level = self.instead.map_or(self.configured, |(level, _)| level);
-        let left = self.instead.map(|(_, until)| until.saturating_duration_since(Instant::now()).as_secs_f64());
+        let left =
+            self.instead.map(|(_, until)| until.saturating_duration_since(Instant::now()).as_secs_f64());
         json!({ "level": level.as_str(), "configured": self.configured.as_str(), "seconds_left": left })
     }
 }

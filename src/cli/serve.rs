@@ -39,8 +39,7 @@ impl Serve {
         let level = Level::new(loaded.config.log.level, start_log(&loaded.config.log)?);
         let (control, orders) = Control::new();
         let gate = start(loaded.config.clone(), control)?;
-        let mut running =
-            Running { reload: Reload::new(loaded, &gate, level), orders, gate: &gate, context };
+        let mut running = Running { reload: Reload::new(loaded, &gate, level), orders, gate: &gate, context };
         match runtime.block_on(running.obey(signals)) {
             Next::Stop => {
                 gate.stop();

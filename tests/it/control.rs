@@ -113,7 +113,8 @@ async fn a_drain_answers_what_was_asked_and_ends_the_program() {
 async fn a_gate_in_a_program_that_takes_no_orders_says_so() {
     let scene = Scene::new().await;
     let admin = Client::new(AdminAddress::Tcp(scene.gate().admin_address().to_string()), None);
-    let paths = [(Method::GET, "config"), (Method::POST, "reload"), (Method::POST, "drain"), (Method::PUT, "log")];
+    let paths =
+        [(Method::GET, "config"), (Method::POST, "reload"), (Method::POST, "drain"), (Method::PUT, "log")];
     for (method, path) in paths {
         let error = admin.send(method, &format!("/admin/v1/{path}"), &json!({})).await.unwrap_err();
         let refused: &Refused = error.downcast_ref().unwrap();

@@ -21,7 +21,7 @@ use feedgate_simulator::{
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::support::{FORBIDDEN_PAT, NPM, OTHER_PAT, PAT, Scene, config, readers};
+use crate::support::{FORBIDDEN_PAT, NPM, OTHER_PAT, PAT, Scene, config, readers, until};
 
 const MANIFEST: &str =
     r#"{"name":"app","version":"1.0.0","private":true,"dependencies":{"one":"^1.0.0","@made/two":"^2.0.0"}}"#;
@@ -361,5 +361,30 @@ async fn a_whole_feed_goes_into_an_archive() {
         String::from_utf8_lossy(&output.stderr).contains("not stored: feed contoso/-/none"),
         "{output:?}"
     );
+    tokio::task::spawn_blocking(move || other.stop()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_stored_of_a_package_goes_into_an_archive() {
+    let scene = Scene::with(simulator().await, "");
+    for path in [format!("{NPM}/one"), format!("{NPM}/one/-/one-1.0.0.tgz"), format!("{NPM}/three")] {
+        assert_eq!(scene.get(&path).await.status, 200);
+    }
+    // A package is served before it is stored.
+    until(async || scene.metric(&["feedgate_coalescing_in_flight", "download"]).await == 0.0).await;
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("one.tar").display().to_string();
+    let export = ["export", "--feed", "contoso/main", "--output", &archive, "--package"];
+    let output = feedgate(scene.gate(), &[&export[..], &["one", "none"]].concat()).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("not stored: package none"), "{output:?}");
+    let output = feedgate(scene.gate(), &[&export[..], &["o*"]].concat()).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let store = tempfile::tempdir().unwrap();
+    let other = gate(&scene.simulator, store.path());
+    let output = feedgate(&other, &["import", &archive]).await;
+    let imported: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // The packument, and the service index that tells the feed.
+    assert_eq!((&imported["packages"], &imported["documents"]), (&1.into(), &2.into()), "{imported}");
     tokio::task::spawn_blocking(move || other.stop()).await.unwrap();
 }

@@ -15,6 +15,7 @@ use crate::{
     access::Audience,
     archive::{self, DocumentItem, Manifest, Object, PackageItem, Reading, Writing},
     cache::{Entry, PackageEntry},
+    handler::Filter,
     ident::{FeedRef, StorageId},
     lockfile::Need,
     route::{Document, DocumentRoute, ObjectKey, Target},
@@ -32,6 +33,8 @@ pub struct Wanted {
     pub needs: Vec<Need>,
     /// All that is stored of feeds, their views included.
     pub feeds: Vec<FeedRef>,
+    /// All that is stored of packages, each with what it is called.
+    pub packages: Vec<(String, Filter)>,
 }
 
 /// An archive that can be sent.
@@ -75,6 +78,13 @@ impl Archives {
             self.gather_feed(&self.handler.identified_now(feed), &mut gathering).await;
             if gathering.paths.len() == before {
                 missing.push(format!("feed {}", feed.spelling()));
+            }
+        }
+        for (label, filter) in &wanted.packages {
+            let before = gathering.paths.len();
+            self.gather_objects(filter, &mut gathering).await;
+            if gathering.paths.len() == before {
+                missing.push(format!("package {label}"));
             }
         }
         for feed in gathering.feeds.clone() {
@@ -179,6 +189,19 @@ impl Archives {
                     let key = key.trim_start_matches(&letter);
                     self.take_document(key, audience, Arc::new(entry), gathering).await;
                 }
+            }
+        }
+    }
+
+    async fn gather_objects(&self, filter: &Filter, gathering: &mut Gathering) {
+        let found = self.handler.objects(filter, usize::MAX - 1).await;
+        let (objects, _) = found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the store could not be looked through for an archive");
+            Default::default()
+        });
+        for object in &objects {
+            if let Some(path) = ObjectKey::read(object.bare()).and_then(|key| key.path()) {
+                self.gather(&path, gathering).await;
             }
         }
     }
