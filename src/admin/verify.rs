@@ -1,24 +1,26 @@
-//! `POST /admin/v1/verify`: reads the whole store again, as a job.
+//! `POST /admin/v1/verify`: reads the whole store again, as a job. `GET /admin/v1/quarantine`: the files that failed.
 //!
 //! Body: `{"bytes_per_second": 10485760, "repair": true, "credential": "…"}`, each of them optional. `credential` is a
 //! personal access token with which what is damaged is fetched anew; without one it is asked for anonymously. The job's
 //! result is what [`Handler::verify`] found.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::UNIX_EPOCH};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Method};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{
     exchange::{Answer, Request},
     jobs::Jobs,
+    objects::failed,
     problem::Problem,
     router::Route,
 };
 use crate::{
     access::{Caller, CallerKey},
-    blob::{BlobStore as _, DiskStore},
+    blob::{BlobStore as _, DiskStore, Quarantined},
     handler::{Handler, Verification},
 };
 
@@ -43,11 +45,23 @@ struct Order {
     credential: Option<String>,
 }
 
-/// The route of the verification.
+/// The routes of the verification.
 pub(super) fn routes(verifying: &Verifying) -> Vec<Route> {
-    vec![Route::new(Method::POST, "/admin/v1/verify", verifying, |verifying, request| {
-        start(&verifying, request)
-    })]
+    vec![
+        Route::new(Method::POST, "/admin/v1/verify", verifying, |verifying, request| {
+            start(&verifying, request)
+        }),
+        Route::waiting(Method::GET, "/admin/v1/quarantine", verifying, |verifying, _| async move {
+            quarantined(&verifying.store).await
+        }),
+    ]
+}
+
+async fn quarantined(store: &DiskStore) -> Result<Answer, Problem> {
+    let files = store.quarantined().await.map_err(failed)?;
+    let seconds = |file: &Quarantined| file.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let shown = |file: &Quarantined| json!({ "storage_id": file.id.to_string(), "bytes": file.bytes, "since": seconds(file) });
+    Answer::json(&json!({ "files": files.iter().map(shown).collect::<Vec<_>>() }))
 }
 
 fn start(verifying: &Verifying, request: &Request) -> Result<Answer, Problem> {

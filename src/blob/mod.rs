@@ -23,7 +23,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use digest::{Expected, Hashing, Mismatch, published_digests};
-pub use disk_store::{DiskStore, EvictionReason, Health, Holding, Lookups, Pace, StoreCounts, Weight};
+pub use disk_store::{
+    DiskStore, EvictionReason, Health, Holding, Lookups, Pace, Quarantined, StoreCounts, Weight,
+};
 pub use memory_store::MemoryStore;
 pub use vso_hash::VsoHasher;
 

@@ -5,12 +5,18 @@ use std::{fmt::Write as _, process::ExitCode};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{
+    Context,
+    table::{self, Table, cell},
+};
 use crate::config::units;
 
 /// Read the whole store again and check every byte of it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
+    /// Verify nothing, but list the files that failed before and were put aside.
+    #[arg(long, conflicts_with_all = ["repair", "rate"])]
+    quarantine: bool,
     /// Fetch what is damaged from the service.
     #[arg(long)]
     repair: bool,
@@ -26,6 +32,11 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        if self.quarantine {
+            let files = context.client().await?.get("/admin/v1/quarantine").await?;
+            context.output.show(&files, quarantined)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let credential = match &self.credential_env {
             Some(name) => Some(context.variable(name).with_context(|| format!("`{name}` is not set"))?),
             None => None,
@@ -48,6 +59,14 @@ impl Verify {
 
 fn size(text: &str) -> Result<u64, &'static str> {
     units::parse_size(text).ok_or(units::SIZE_RULE)
+}
+
+fn quarantined(found: &Value) -> String {
+    let mut table = Table::new(&["storage id", "size", "found at (seconds since 1970)"], &[1, 2]);
+    for file in found["files"].as_array().into_iter().flatten() {
+        table.row([cell(&file["storage_id"]), table::size(&file["bytes"]), cell(&file["since"])]);
+    }
+    if table.is_empty() { "nothing was put aside\n".to_owned() } else { table.text() }
 }
 
 fn text(found: &Value) -> String {

@@ -6,6 +6,7 @@
 //!         sled.unreadable-{n}/     a database that could not be opened; only the newest is kept
 //!         blobs/{xx}/{66 hex}      one file per large blob; xx = the first two digits of its id
 //!         partial/                 files being written; emptied when the store is opened
+//!         quarantine/              files that failed their check
 //! ```
 //!
 //! Directories are 0700 and files 0600: packages of private feeds are nobody else's business.
@@ -70,6 +71,11 @@ impl StoreDirectory {
         self.root.join("partial")
     }
 
+    /// Where files are that failed their check.
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
     /// The file of blob `id`.
     pub fn blob(&self, id: &StorageId) -> PathBuf {
         let name = id.to_string();
@@ -118,7 +124,9 @@ impl StoreDirectory {
         if self.partial().exists() {
             fs::remove_dir_all(self.partial())?;
         }
-        [self.partial(), self.blobs(), self.database()].iter().try_for_each(|path| make_private(path))
+        [self.partial(), self.blobs(), self.database(), self.quarantine()]
+            .iter()
+            .try_for_each(|path| make_private(path))
     }
 
     fn unreadable(&self) -> io::Result<Vec<(u64, PathBuf)>> {

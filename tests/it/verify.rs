@@ -133,6 +133,14 @@ async fn every_flipped_byte_is_found_and_repaired() {
     let found = verify(&scene, json!({ "repair": true, "credential": PAT, "bytes_per_second": 0 })).await;
     assert_eq!(found["damaged_values"].as_u64().unwrap(), 60, "{found:#}");
     assert_eq!(found["damaged_blobs"].as_array().unwrap().len(), files + chunks.len(), "{found:#}");
+    let address = AdminAddress::Tcp(scene.gate().admin_address().to_string());
+    let aside = Client::new(address, None).get("/admin/v1/quarantine").await.unwrap();
+    let aside = aside["files"].as_array().unwrap();
+    // A hundredth of the budget has room for all.
+    assert_eq!(aside.len(), files, "{aside:?}");
+    assert!(
+        aside.iter().all(|file| found["damaged_blobs"].as_array().unwrap().contains(&file["storage_id"]))
+    );
     let (lost, repaired) = (found["lost"].as_array().unwrap(), found["repaired"].as_array().unwrap());
     let least = files + chunks.len() + records.len();
     assert!(lost.len() >= least, "a package for each blob, and those whose entry was flipped: {found:#}");

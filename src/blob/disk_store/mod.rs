@@ -16,6 +16,7 @@ mod chunks;
 mod counters;
 mod draft;
 mod pins;
+mod quarantine;
 mod reader;
 mod rehash;
 mod room;
@@ -31,6 +32,7 @@ use bytes::Bytes;
 pub use self::{
     counters::{EvictionReason, Lookups, StoreCounts},
     pins::Weight,
+    quarantine::Quarantined,
     rehash::{Health, Pace},
 };
 use self::{

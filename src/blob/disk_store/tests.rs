@@ -82,7 +82,7 @@ impl Place {
         store.open(&id_of(name)).await.unwrap().is_some()
     }
 
-    fn file(&self, name: u8) -> std::path::PathBuf {
+    pub(super) fn file(&self, name: u8) -> std::path::PathBuf {
         let hex = id_of(name).to_string();
         self.root.path().join("blobs").join(&hex[..2]).join(hex)
     }

@@ -253,13 +253,16 @@ impl Vault {
         self.remove_file(id).map(drop)
     }
 
-    /// The error for a blob that turned out incomplete; removes it. `record` is the one it was opened with:
+    /// The error for a blob that turned out incomplete; removes it, and puts its file aside. `record` is the one it was opened with:
     /// a blob that was evicted meanwhile is not damaged, nor is one that was stored again.
     pub(super) fn found_damaged(&self, id: &StorageId, record: &Record, reason: &'static str) -> BlobError {
         let _stripe = self.stripe(id);
         match self.find_held(id) {
             Ok(Some(current)) if current.created == record.created => {
                 self.counters.damaged();
+                if current.place == Place::File {
+                    self.put_aside(id);
+                }
                 // It fails for this reader in any case; what can't be removed now is met again.
                 let _ = self.remove_held(id, &current);
                 BlobError::Damaged { id: *id, reason }
