@@ -1,6 +1,6 @@
 //! What an endpoint gets and gives, without anything of the server that carries it.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, time::SystemTime};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -53,6 +53,11 @@ pub enum Content {
     Whole(Bytes),
     /// Piece by piece; an error breaks the connection off, so that nobody takes a part for the whole.
     Pieces(BoxStream<'static, io::Result<Bytes>>),
+}
+
+/// A point in time as answers tell it, in seconds since 1970.
+pub fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 // === impl Request ===

@@ -6,14 +6,17 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     exchange::{Answer, Request},
     problem::Problem,
     router::Route,
 };
-use crate::handler::{ExplainError, Explainer, Question};
+use crate::{
+    config::changes::FeedName,
+    handler::{ExplainError, Explainer, Question},
+};
 
 /// What is wondered about.
 #[derive(Deserialize)]
@@ -38,21 +41,34 @@ pub(super) fn routes(explainer: &Explainer) -> Vec<Route> {
     vec![Route::waiting(Method::POST, "/admin/v1/explain", explainer, explain)]
 }
 
+/// What would happen to somebody who asks for a package without a credential.
+pub(super) async fn explained(
+    explainer: &Explainer,
+    what: String,
+    feed: Option<String>,
+) -> Result<Value, Problem> {
+    let feed = feed.as_deref().map(read_feed).transpose()?;
+    let question = Question { what, feed, method: Method::GET, headers: HeaderMap::new(), address: None };
+    let all = explainer.explain(question, None).await.map_err(|error| problem(&error))?;
+    Ok(json!({ "explained": all }))
+}
+
+fn read_feed(text: &str) -> Result<FeedName, Problem> {
+    text.parse().map_err(|rule| Problem::invalid(format!("`feed` is `{text}`: it {rule}")))
+}
+
 async fn explain(explainer: Explainer, request: Request) -> Result<Answer, Problem> {
     let asked: Asked = request.json()?;
     // The value itself is a secret.
     let secret = |_| Problem::invalid("`authorization` is not a value of a header");
     let authorization =
         asked.authorization.as_deref().map(HeaderValue::from_str).transpose().map_err(secret)?;
-    let feed = |text: String| {
-        text.parse().map_err(|rule: String| Problem::invalid(format!("`feed` is `{text}`: it {rule}")))
-    };
     let method = asked.method.as_deref().unwrap_or("GET").to_ascii_uppercase();
     let method =
         method.parse().map_err(|_| Problem::invalid(format!("`method` is `{method}`, which is none")))?;
     let question = Question {
         what: asked.what,
-        feed: asked.feed.map(feed).transpose()?,
+        feed: asked.feed.as_deref().map(read_feed).transpose()?,
         method,
         headers: headers(&asked.headers)?,
         address: asked.address,

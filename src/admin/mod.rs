@@ -9,6 +9,7 @@ mod control;
 mod errands;
 pub mod exchange;
 mod explain;
+mod explanation;
 mod figures;
 mod guard;
 mod health;
@@ -33,6 +34,7 @@ use prometheus::Registry;
 
 pub use self::{
     control::{Control, Order, Orders, Wanted},
+    explanation::explanation_text,
     figures::Figures,
     guard::Guard,
     health::Readiness,
@@ -111,7 +113,7 @@ impl Admin {
             store: self.store.clone(),
         };
         Router::new([
-            page::routes(&stats),
+            page::routes(&stats, &self.explainer),
             stats::routes(&stats),
             health::routes(&metrics, &self.readiness),
             mode::routes(&self.handler.parts().modes),

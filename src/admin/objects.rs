@@ -3,14 +3,12 @@
 //! Both take the same filter: `feed` (`org/feed` or `org/project/feed`, names or GUIDs), `package` (a name with `*`, with
 //! versions behind an `@`), `protocol` and `storage_id`; all that is given must hold. A purge without any is refused.
 
-use std::time::SystemTime;
-
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    exchange::{Answer, Request},
+    exchange::{Answer, Request, seconds},
     problem::Problem,
     router::Route,
 };
@@ -155,7 +153,7 @@ fn shown(handler: &Handler, object: &Object) -> Value {
         "path": key.and_then(|key| key.path()),
         "pinned": handler.is_pinned(object),
         "storage_id": object.id.map(|id| id.to_string()),
-        "since": object.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+        "since": seconds(object.since),
         "age": age,
     })
 }

@@ -3,15 +3,13 @@
 //! What is meant is said as for a purge (`feed`, `package`, `protocol`, `storage_id`; all that is given must hold) or as for
 //! a warm-up (`needs`). `unpin` takes `{"all": true}` too.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     errands::{AskedNeed, LARGE},
-    exchange::Answer,
+    exchange::{Answer, seconds},
     objects::{self, failed, shown_all},
     problem::Problem,
     router::Route,
@@ -128,8 +126,4 @@ pub(super) fn weight(store: &DiskStore, weight: &Weight) -> Value {
         "disk_bytes": weight.charge,
         "limit_bytes": store.pin_limit(),
     })
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -4,7 +4,7 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, HashSet},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use http::Method;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
-    exchange::Answer,
+    exchange::{Answer, seconds},
     health::Readiness,
     history::{History, Totals},
     objects::failed,
@@ -165,7 +165,7 @@ fn feed(times: &FeedTimes) -> Value {
 
 fn refusal(refused: &Refused, now: SystemTime) -> Value {
     json!({
-        "at": refused.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        "at": seconds(refused.at),
         "age": now.duration_since(refused.at).unwrap_or_default().as_secs(),
         "status": refused.status,
         "code": refused.code,

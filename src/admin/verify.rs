@@ -4,7 +4,7 @@
 //! personal access token with which what is damaged is fetched anew; without one it is asked for anonymously. The job's
 //! result is what [`Handler::verify`] found.
 
-use std::{sync::Arc, time::UNIX_EPOCH};
+use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Method};
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    exchange::{Answer, Request},
+    exchange::{Answer, Request, seconds},
     jobs::Jobs,
     objects::failed,
     problem::Problem,
@@ -59,8 +59,7 @@ pub(super) fn routes(verifying: &Verifying) -> Vec<Route> {
 
 async fn quarantined(store: &DiskStore) -> Result<Answer, Problem> {
     let files = store.quarantined().await.map_err(failed)?;
-    let seconds = |file: &Quarantined| file.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let shown = |file: &Quarantined| json!({ "storage_id": file.id.to_string(), "bytes": file.bytes, "since": seconds(file) });
+    let shown = |file: &Quarantined| json!({ "storage_id": file.id.to_string(), "bytes": file.bytes, "since": seconds(file.since) });
     Answer::json(&json!({ "files": files.iter().map(shown).collect::<Vec<_>>() }))
 }
 

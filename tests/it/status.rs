@@ -177,3 +177,21 @@ async fn the_page_is_behind_the_token() {
     let headers = [("Authorization", basic.as_str())];
     assert_eq!(client::get(&admin(&scene, "/"), &headers).await.unwrap().status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_search_leads_to_what_explain_says() {
+    let scene = scene().await;
+    let found = page(&scene, "/search?package=left-pad&feed=contoso%2Fmain").await.text();
+    assert!(
+        found.contains(
+            "<form action=\"/explain\"><input type=\"hidden\" name=\"package\" value=\"left-pad\">"
+        )
+    );
+    let told = page(&scene, "/explain?package=left-pad&feed=contoso%2Fmain").await;
+    assert_eq!(told.status, 200, "{}", told.text());
+    for part in ["GET /contoso/_packaging/main/npm/registry/left-pad", "  now ", "  caller ", "  stored "] {
+        assert!(told.text().contains(part), "{part} not in {}", told.text());
+    }
+    let nowhere = page(&scene, "/explain?package=%3Cb%3E&feed=").await;
+    assert!(nowhere.status >= 400 && !nowhere.text().contains("<b>"), "{}", nowhere.text());
+}

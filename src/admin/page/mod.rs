@@ -1,7 +1,8 @@
 //! The status page on the admin listener: what [`super::stats`] says, for people with a browser.
 //!
 //! Made here as a whole: no scripts, no assets from elsewhere, and a Content-Security-Policy that allows none. `/search`
-//! shows what is stored of a package, `/purge` asks before it drops anything. The [guard](super::guard) holds for these
+//! shows what is stored of a package, `/explain` what would happen to a request for it, `/purge` asks before it drops
+//! anything. The [guard](super::guard) holds for these
 //! as for the API: the token, the origin of what changes something.
 
 mod html;
@@ -19,6 +20,7 @@ use super::{
     router::Route,
     stats::Stats,
 };
+use crate::handler::Explainer;
 
 const HTML: &str = "text/html; charset=utf-8";
 const STYLE: &str = include_str!("style.css");
@@ -26,13 +28,16 @@ const STYLE: &str = include_str!("style.css");
 const AGAIN: &str = "<meta http-equiv=\"refresh\" content=\"30\">";
 
 /// The routes of the pages.
-pub(super) fn routes(stats: &Stats) -> Vec<Route> {
+pub(super) fn routes(stats: &Stats, explainer: &Explainer) -> Vec<Route> {
     vec![
         Route::waiting(Method::GET, "/", stats, |stats, _| async move {
             shown(overview::page(&stats).await, AGAIN)
         }),
         Route::waiting(Method::GET, "/search", &stats.handler, |handler, request: Request| async move {
             shown(store::search(&handler, &request).await, "")
+        }),
+        Route::waiting(Method::GET, "/explain", explainer, |explainer, request: Request| async move {
+            shown(store::explain(&explainer, &request).await, "")
         }),
         Route::waiting(Method::GET, "/purge", &stats.handler, |handler, request: Request| async move {
             shown(store::ask(&handler, &request).await, "")

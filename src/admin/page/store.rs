@@ -1,4 +1,5 @@
-//! What is stored of a package, and the way to drop it: a question first, then the deed.
+//! What is stored of a package, what would happen to a request for it, and the way to drop it: a question first, then the
+//! deed.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,11 +12,13 @@ use super::{
 use crate::{
     admin::{
         exchange::Request,
+        explain::explained,
+        explanation_text,
         objects::{Asked, list, purge as drop_objects},
         problem::Problem,
     },
     config::units::rough_span,
-    handler::Handler,
+    handler::{Explainer, Handler},
 };
 
 /// What a form asks for; what is empty is not asked for.
@@ -37,11 +40,31 @@ pub(super) async fn search(handler: &Handler, request: &Request) -> Result<Html,
     let mut html = begin(&[], &wanted);
     objects(&mut html, "Stored", &found);
     if found["objects"].as_array().is_some_and(|objects| !objects.is_empty()) {
+        html.raw("<section><h2>What would happen?</h2><form action=\"/explain\">");
+        wanted.fields(&mut html);
+        html.raw("<button>Explain…</button></form></section>");
         html.raw("<section><h2>Away with it</h2><form action=\"/purge\">");
         wanted.fields(&mut html);
         html.raw("<button>Purge…</button></form></section>");
     }
     html.raw("</main>");
+    Ok(html)
+}
+
+/// What would happen to a request of somebody without a credential.
+pub(super) async fn explain(explainer: &Explainer, request: &Request) -> Result<Html, Problem> {
+    let wanted: Wanted = request.query()?;
+    let asked = wanted.asked(false);
+    let told = explained(explainer, asked.package.unwrap_or_default(), asked.feed).await?;
+    let mut html = begin(&[], &wanted);
+    html.raw("<section><h2>What would happen now</h2><p class=\"soft\">To a caller without a credential; ");
+    html.raw(
+        "<code>feedgate explain --credential-env</code> tells it for others.</p><div class=\"wide\"><pre>",
+    );
+    for (index, line) in explanation_text(&told).lines().enumerate() {
+        html.raw(if index > 0 { "\n" } else { "" }).text(line);
+    }
+    html.raw("</pre></div></section></main>");
     Ok(html)
 }
 
