@@ -2,7 +2,8 @@
 //!
 //! Pure: rules come from the configuration, `now` and what is known of a version's age come in, an [`Objection`] that
 //! explains itself comes out. Documents are filtered by the same rules as downloads (`packument`, `nuget`, `odata`), so a
-//! client never resolves to a version that it would then be refused. Left out: what is *in* a package, signatures,
+//! client never resolves to a version that it would then be refused. A document that cannot be read for that is refused
+//! as a whole: a guard that a malformed document gets round is none. Left out: what is *in* a package, signatures,
 //! licences; and documents for operators (REST), which tell the truth about the feed.
 
 mod nuget;
@@ -10,6 +11,7 @@ mod odata;
 mod packument;
 
 use std::{
+    borrow::Cow,
     fmt,
     time::{Duration, SystemTime},
 };
@@ -28,6 +30,11 @@ pub use self::{
 
 /// A version, and when it was released as the document that names it tells.
 pub type Release = (String, Option<SystemTime>);
+
+/// Why nobody can say what a document would let through, so that it must not be sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(Cow<'static, str>);
 
 /// All rules of the configuration.
 #[derive(Debug, Clone, Default)]
@@ -84,6 +91,21 @@ pub enum Objection {
         /// What was asked for.
         package: String,
     },
+    /// The document cannot be read, so nothing can be left out of it.
+    Unreadable {
+        /// Which, by its key.
+        document: String,
+        /// Why.
+        why: Unreadable,
+    },
+}
+
+// === impl Unreadable ===
+
+impl Unreadable {
+    fn new(why: impl Into<Cow<'static, str>>) -> Self {
+        Self(why.into())
+    }
 }
 
 // === impl Guards ===
@@ -226,11 +248,13 @@ impl Objection {
             Self::NotAllowed { .. } => "not_allowed",
             Self::Young { .. } => "young",
             Self::Unknown { .. } => "unknown",
+            Self::Unreadable { .. } => "unreadable",
         }
     }
 
     /// Every kind.
-    pub const REASONS: [&'static str; 5] = ["pinned", "denied", "not_allowed", "young", "unknown"];
+    pub const REASONS: [&'static str; 6] =
+        ["pinned", "denied", "not_allowed", "young", "unknown", "unreadable"];
 }
 
 impl fmt::Display for Objection {
@@ -255,6 +279,12 @@ impl fmt::Display for Objection {
             }
             Self::Unknown { package } => {
                 write!(f, "{package} is refused by a guard: it is not known what or how old it is")
+            }
+            Self::Unreadable { document, why } => {
+                write!(
+                    f,
+                    "{document} is refused by a guard, which cannot read what the service sent: it {why}"
+                )
             }
         }
     }

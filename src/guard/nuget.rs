@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::{Release, told};
+use super::{Release, Unreadable, told};
 
 /// The versions of a `flat2` list; it tells no times.
 pub fn version_list(body: &[u8]) -> Vec<Release> {
@@ -23,25 +23,34 @@ pub fn registered(body: &[u8]) -> Vec<Release> {
 }
 
 /// The list without what `refuses` means; `None` if nothing changes.
+///
+/// # Errors
+/// [`Unreadable`]: it is no such list.
 pub fn filter_version_list(
     body: &[u8],
     mut refuses: impl FnMut(&str, Option<SystemTime>) -> bool,
-) -> Option<Vec<u8>> {
-    let mut document: Value = serde_json::from_slice(body).ok()?;
-    let versions = document["versions"].as_array_mut()?;
+) -> Result<Option<Vec<u8>>, Unreadable> {
+    let mut document = read(body)?;
+    let versions = list(&mut document, "versions")?;
     let before = versions.len();
     versions.retain(|version| version.as_str().is_some_and(|version| !refuses(version, None)));
-    (versions.len() < before).then(|| document.to_string().into_bytes())
+    Ok((versions.len() < before).then(|| document.to_string().into_bytes()))
 }
 
 /// A registration index or page without what `refuses` means; `None` if nothing changes.
+///
+/// # Errors
+/// [`Unreadable`]: it is none.
 pub fn filter_registration(
     body: &[u8],
     mut refuses: impl FnMut(&str, Option<SystemTime>) -> bool,
-) -> Option<Vec<u8>> {
-    let mut document: Value = serde_json::from_slice(body).ok()?;
+) -> Result<Option<Vec<u8>>, Unreadable> {
+    let mut document = read(body)?;
     let mut changed = false;
-    let items = document["items"].as_array_mut()?;
+    let items = list(&mut document, "items")?;
+    if items.iter().any(|item| !matches!(item["items"], Value::Null | Value::Array(_))) {
+        return Err(Unreadable::new("has a page whose `items` are no list"));
+    }
     for page in items.iter_mut().filter(|item| item["items"].is_array()) {
         changed |= filter_leaves(page, &mut refuses);
     }
@@ -56,14 +65,20 @@ pub fn filter_registration(
         document["count"] = count.into();
         bounds(&mut document);
     }
-    changed.then(|| document.to_string().into_bytes())
+    Ok(changed.then(|| document.to_string().into_bytes()))
 }
 
 /// Search results without the packages, and of the others without the versions, that are refused. `refuses` gets a
 /// version of `None` for the package as such.
-pub fn filter_search(body: &[u8], mut refuses: impl FnMut(&str, Option<&str>) -> bool) -> Option<Vec<u8>> {
-    let mut document: Value = serde_json::from_slice(body).ok()?;
-    let found = document["data"].as_array_mut()?;
+///
+/// # Errors
+/// [`Unreadable`]: they are none.
+pub fn filter_search(
+    body: &[u8],
+    mut refuses: impl FnMut(&str, Option<&str>) -> bool,
+) -> Result<Option<Vec<u8>>, Unreadable> {
+    let mut document = read(body)?;
+    let found = list(&mut document, "data")?;
     let mut changed = false;
     found.retain_mut(|package| {
         let id = package["id"].as_str().unwrap_or_default().to_ascii_lowercase();
@@ -72,7 +87,17 @@ pub fn filter_search(body: &[u8], mut refuses: impl FnMut(&str, Option<&str>) ->
         changed |= gone;
         !gone
     });
-    changed.then(|| document.to_string().into_bytes())
+    Ok(changed.then(|| document.to_string().into_bytes()))
+}
+
+/// Reads at most 128 levels.
+fn read(body: &[u8]) -> Result<Value, Unreadable> {
+    serde_json::from_slice(body).map_err(|error| Unreadable::new(format!("is no JSON to read: {error}")))
+}
+
+fn list<'d>(document: &'d mut Value, name: &'static str) -> Result<&'d mut Vec<Value>, Unreadable> {
+    let list = document.get_mut(name).and_then(Value::as_array_mut);
+    list.ok_or_else(|| Unreadable::new(format!("has no list of `{name}`")))
 }
 
 /// Drops refused versions; true if none is left to be shown.
@@ -141,9 +166,9 @@ mod tests {
     #[test]
     fn a_version_list_loses_what_is_refused() {
         let body = br#"{"versions":["1.0.0","2.0.0"]}"#;
-        let filtered = filter_version_list(body, |version, _| version == "2.0.0").unwrap();
+        let filtered = filter_version_list(body, |version, _| version == "2.0.0").unwrap().unwrap();
         assert_eq!(filtered, br#"{"versions":["1.0.0"]}"#);
-        assert_eq!(filter_version_list(body, |_, _| false), None);
+        assert_eq!(filter_version_list(body, |_, _| false), Ok(None));
         assert_eq!(version_list(body).len(), 2);
     }
 
@@ -159,10 +184,10 @@ mod tests {
             version != "1.0.0"
         });
         let expected = json!({ "count": 1, "items": [page(&["1.0.0"])] });
-        assert_eq!(serde_json::from_slice::<Value>(&filtered.unwrap()).unwrap(), expected);
+        assert_eq!(serde_json::from_slice::<Value>(&filtered.unwrap().unwrap()).unwrap(), expected);
         let single = page(&["1.0.0", "1.1.0"]).to_string();
         let filtered = filter_registration(single.as_bytes(), |version, _| version == "1.0.0").unwrap();
-        assert_eq!(serde_json::from_slice::<Value>(&filtered).unwrap(), page(&["1.1.0"]));
+        assert_eq!(serde_json::from_slice::<Value>(&filtered.unwrap()).unwrap(), page(&["1.1.0"]));
         assert_eq!(registered(index.as_bytes()).len(), 3);
     }
 
@@ -177,6 +202,20 @@ mod tests {
         });
         let expected =
             json!({ "data": [{ "id": "Good", "version": "1.0.0", "versions": [{ "version": "1.0.0" }] }] });
-        assert_eq!(serde_json::from_slice::<Value>(&filtered.unwrap()).unwrap(), expected);
+        assert_eq!(serde_json::from_slice::<Value>(&filtered.unwrap().unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_let_through() {
+        let deep = format!("{}{}", "[".repeat(2_000_000), "]".repeat(2_000_000));
+        let deep = format!(r#"{{"versions":[],"items":[],"data":[],"x":{deep}}}"#);
+        let half = r#"{"versions":[],"items":[],"data":[],"x":"\ud800"}"#;
+        for odd in ["", "[]", "{}", r#"{"versions":{},"items":{},"data":{}}"#, half, &deep] {
+            let odd = odd.as_bytes();
+            assert!(filter_version_list(odd, |_, _| true).is_err());
+            assert!(filter_registration(odd, |_, _| true).is_err());
+            assert!(filter_search(odd, |_, _| true).is_err());
+        }
+        assert!(filter_registration(br#"{"items":[{"items":{}}]}"#, |_, _| true).is_err());
     }
 }

@@ -11,7 +11,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Release, told};
+use super::{Release, Unreadable, told};
 use crate::ident::Rank;
 
 /// The members of an object in their order, as text.
@@ -21,29 +21,36 @@ struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 pub fn versions_of(body: &[u8]) -> Vec<Release> {
     let read = || {
         let document = Members::of(std::str::from_utf8(body).ok()?)?;
-        let versions = document.object("versions")?;
         let time = document.object("time").unwrap_or(Members(Vec::new()));
-        let released = |version: &str| time.text(version).as_deref().and_then(told);
-        Some(versions.0.iter().map(|(version, _)| (version.to_string(), released(version))).collect())
+        Some(document.object("versions")?.released(&time).collect())
     };
     read().unwrap_or_default()
 }
 
-/// The packument without the versions that `refuses` means; `None` if it has none of them, or is no packument.
+/// The packument without the versions that `refuses` means; `None` if it has none of them.
+///
+/// # Errors
+/// [`Unreadable`]: it is no object, or its versions are none.
 pub fn filter_packument(
     body: &[u8],
     mut refuses: impl FnMut(&str, Option<SystemTime>) -> bool,
-) -> Option<Vec<u8>> {
-    let document = Members::of(std::str::from_utf8(body).ok()?)?;
-    let gone: HashSet<String> = versions_of(body)
-        .into_iter()
-        .filter(|(version, released)| refuses(version, *released))
-        .map(|(version, _)| version)
-        .collect();
+) -> Result<Option<Vec<u8>>, Unreadable> {
+    let document = std::str::from_utf8(body).ok().and_then(Members::of);
+    let document = document.ok_or_else(|| Unreadable::new("is no JSON object with texts for names"))?;
+    // Of a package that was unpublished there are none.
+    let Some(versions) = document.get("versions").filter(|versions| versions.get() != "null") else {
+        return Ok(None);
+    };
+    let versions = Members::of(versions.get());
+    let versions = versions.ok_or_else(|| Unreadable::new("has `versions` that are no such object"))?;
+    let time = document.object("time").unwrap_or(Members(Vec::new()));
+    let releases = versions.released(&time);
+    let gone = releases.filter(|(version, released)| refuses(version, *released));
+    let gone: HashSet<String> = gone.map(|(version, _)| version).collect();
     if gone.is_empty() {
-        return None;
+        return Ok(None);
     }
-    let versions = document.object("versions")?.without(&gone);
+    let versions = versions.without(&gone);
     let mut out = Vec::with_capacity(body.len());
     let written = document.0.iter().map(|(name, value)| {
         let value: Cow<'_, str> = match name.as_ref() {
@@ -57,7 +64,7 @@ pub fn filter_packument(
         (name.as_ref(), value)
     });
     write_object(&mut out, written);
-    Some(out)
+    Ok(Some(out))
 }
 
 fn tags(value: &RawValue, versions: &Members<'_>, gone: &HashSet<String>) -> Option<String> {
@@ -120,6 +127,12 @@ impl<'a> Members<'a> {
 
     fn text(&self, name: &str) -> Option<Cow<'a, str>> {
         serde_json::from_str(self.get(name)?.get()).ok()
+    }
+
+    /// The names, which are versions, with the times of their release.
+    fn released(&self, time: &Members<'_>) -> impl Iterator<Item = Release> {
+        let released = |version: &str| time.text(version).as_deref().and_then(told);
+        self.0.iter().map(move |(version, _)| (version.to_string(), released(version)))
     }
 
     fn without(mut self, gone: &HashSet<String>) -> Self {
@@ -186,6 +199,7 @@ mod tests {
         let body = packument().to_string();
         let filtered =
             filter_packument(body.as_bytes(), |version, _| ["2.0.1", "3.0.0-rc.1"].contains(&version))
+                .unwrap()
                 .unwrap();
         let filtered: Value = serde_json::from_slice(&filtered).unwrap();
         let mut expected = packument();
@@ -200,7 +214,7 @@ mod tests {
         let body = packument().to_string();
         let latest = |keep: &[&str]| {
             let filtered = filter_packument(body.as_bytes(), |version, _| !keep.contains(&version)).unwrap();
-            serde_json::from_slice::<Value>(&filtered).unwrap()["dist-tags"]["latest"].clone()
+            serde_json::from_slice::<Value>(&filtered.unwrap()).unwrap()["dist-tags"]["latest"].clone()
         };
         assert_eq!(latest(&["1.0.0", "3.1.0"]), "1.0.0");
         assert_eq!(latest(&["3.0.0-rc.1", "3.1.0"]), "3.1.0");
@@ -209,14 +223,30 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_change_and_what_is_no_packument_stay_as_they_are() {
+    fn what_needs_no_change_stays_as_it_is() {
         let body = packument().to_string();
-        assert_eq!(filter_packument(body.as_bytes(), |_, _| false), None);
-        for odd in ["", "[]", "{}", r#"{"versions":7}"#, "\u{feff}{}"] {
-            assert_eq!(filter_packument(odd.as_bytes(), |_, _| true), None, "{odd}");
+        assert_eq!(filter_packument(body.as_bytes(), |_, _| false), Ok(None));
+        for unpublished in ["{}", r#"{"versions":null}"#, r#"{"versions":{}}"#] {
+            assert_eq!(filter_packument(unpublished.as_bytes(), |_, _| true), Ok(None), "{unpublished}");
         }
         let times = versions_of(body.as_bytes());
         assert_eq!(times.len(), 5);
         assert!(times[0].1.is_some() && times[1].1.is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_filtered_is_no_packument() {
+        let half = r#"{"versions":{"1.0.0\ud800":{}}}"#;
+        for odd in ["", "[]", r#"{"versions":7}"#, r#"{"versions":[{}]}"#, "\u{feff}{}", half] {
+            assert!(filter_packument(odd.as_bytes(), |_, _| false).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn depth_costs_nothing() {
+        let deep = format!("{}{}", "[".repeat(2_000_000), "]".repeat(2_000_000));
+        let body = format!(r#"{{"readme":{deep},"versions":{{"1.0.0":{deep},"2.0.0":{deep}}}}}"#);
+        let filtered = filter_packument(body.as_bytes(), |version, _| version == "2.0.0").unwrap().unwrap();
+        assert_eq!(filtered, format!(r#"{{"readme":{deep},"versions":{{"1.0.0":{deep}}}}}"#).into_bytes());
     }
 }

@@ -71,7 +71,7 @@ impl Handler {
         }
         let Obtained { entry, body, cache } = obtained;
         let stored = body.is_none();
-        if let Some(representation) = self.represent(request, route, &entry, body).await {
+        if let Some(representation) = self.represent(request, route, &entry, body).await? {
             return Ok(Represented { entry, representation, cache });
         }
         if stored {
@@ -79,7 +79,7 @@ impl Handler {
             self.parts.documents.remove(&key(route, request.caller.audience())).await;
         }
         let Obtained { entry, body, cache } = self.missing(request, route).await?;
-        let representation = self.represent(request, route, &entry, body).await;
+        let representation = self.represent(request, route, &entry, body).await?;
         let representation =
             representation.ok_or_else(|| HandlerError::Internal("no representation".to_owned()))?;
         Ok(Represented { entry, representation, cache })

@@ -140,7 +140,13 @@ impl HandlerError {
             Self::Guarded(Objection::Pinned { .. }) | Self::NoAudit { missing: true, .. } => {
                 StatusCode::NOT_FOUND
             }
-            Self::Guarded(_) | Self::Stranger(_) => StatusCode::FORBIDDEN,
+            Self::Guarded(
+                Objection::Denied { .. }
+                | Objection::NotAllowed { .. }
+                | Objection::Young { .. }
+                | Objection::Unknown { .. },
+            )
+            | Self::Stranger(_) => StatusCode::FORBIDDEN,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             // No client asks again after 424, as all do after 5xx and 429 (for a minute, for each package). 404 would
@@ -155,6 +161,7 @@ impl HandlerError {
             // For the gate's own credential too: a 401 would make clients throw away a good gate token.
             Self::Unavailable(_)
             | Self::Integrity(_)
+            | Self::Guarded(Objection::Unreadable { .. })
             | Self::NoAudit { missing: false, .. }
             | Self::NoCredential(_)
             | Self::GateRefused(_) => StatusCode::BAD_GATEWAY,

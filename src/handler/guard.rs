@@ -17,7 +17,7 @@ use crate::{
     cache::Seen,
     config::changes::FeedName,
     guard::{
-        Guards, Objection, Policy, Release, filter_feed, filter_packument, filter_registration,
+        Guards, Objection, Policy, Release, Unreadable, filter_feed, filter_packument, filter_registration,
         filter_search, filter_version_list, registered, version_list, versions_of,
     },
     ident::FeedRef,
@@ -161,6 +161,11 @@ impl Handler {
         Some((Sieve { guards, document: route.document.clone(), here, seen, now }, stamp))
     }
 
+    /// The error for a document that cannot be filtered.
+    pub(super) fn unreadable(&self, document: String, why: Unreadable) -> HandlerError {
+        self.counted(Objection::Unreadable { document, why })
+    }
+
     /// Whether no guard is set up.
     pub(super) fn guards_nothing(&self) -> bool {
         self.guards().are_off()
@@ -171,11 +176,14 @@ impl Handler {
     }
 
     fn judged(&self, objection: Option<Objection>) -> Result<(), HandlerError> {
-        let Some(objection) = objection else { return Ok(()) };
+        objection.map_or(Ok(()), |objection| Err(self.counted(objection)))
+    }
+
+    fn counted(&self, objection: Objection) -> HandlerError {
         if self.rehearsal.is_none() {
             self.parts.guarding.refusals.with_label_values(&[objection.reason()]).inc();
         }
-        Err(HandlerError::Guarded(objection))
+        HandlerError::Guarded(objection)
     }
 
     /// Since when a version counts as released; only asked for where it matters.
@@ -205,11 +213,15 @@ impl Handler {
 
 impl Sieve {
     /// The document without what is left out; `None` if nothing is.
-    pub(super) fn filter(&self, body: &[u8]) -> Option<Vec<u8>> {
+    ///
+    /// # Errors
+    /// [`Unreadable`]: nobody can say what would have to be left out.
+    pub(super) fn filter(&self, body: &[u8]) -> Result<Option<Vec<u8>>, Unreadable> {
         if is_search(&self.document) {
             return self.filter_found(body);
         }
-        let (name, protocol, _) = named(&self.document)?;
+        // What is of one version was decided on before it was asked for.
+        let Some((name, protocol, None)) = named(&self.document) else { return Ok(None) };
         let policy = self.guards.policy(&name, protocol, |feed| self.here.contains(feed));
         let refuses = |version: &str, told: Option<SystemTime>| {
             let seen = self.seen.as_ref().and_then(|seen| seen.released(version, self.now));
@@ -224,12 +236,12 @@ impl Sieve {
                 filter_registration(body, refuses)
             }
             Document::Odata(_) => filter_feed(body, |_, version, told| refuses(version, told)),
-            _ => None,
+            _ => Ok(None),
         }
     }
 
     /// Of search results versions of any age stay: whoever installs one asks for its own document.
-    fn filter_found(&self, body: &[u8]) -> Option<Vec<u8>> {
+    fn filter_found(&self, body: &[u8]) -> Result<Option<Vec<u8>>, Unreadable> {
         let refuses = |id: &str, version: Option<&str>| {
             let policy = self.guards.policy(id, Protocol::Nuget, |feed| self.here.contains(feed));
             let old = Some(SystemTime::UNIX_EPOCH);

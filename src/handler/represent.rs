@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 
 use super::{
-    Handler, Request,
+    Handler, HandlerError, Request,
     document::{INLINE, form},
     guard::Sieve,
 };
@@ -20,6 +20,7 @@ use crate::{
         rewrite::{PublicBase, Rewriter, Rewritten},
         validate_json, validate_xml, without_bom,
     },
+    guard::Unreadable,
     route::{DocumentRoute, Format},
     throttle::Priority,
     upstream::Expect,
@@ -49,25 +50,31 @@ struct Built {
 impl Handler {
     /// The representation of a stored document that `request` asks for; `None` when its body is lost.
     /// `body` is the document, when it is at hand.
+    ///
+    /// # Errors
+    /// A guard is to leave something out of the document, and cannot read it.
     pub(super) async fn represent(
         &self,
         request: &Request,
         route: &DocumentRoute,
         entry: &Arc<Entry>,
         body: Option<Bytes>,
-    ) -> Option<Arc<Representation>> {
+    ) -> Result<Option<Arc<Representation>>, HandlerError> {
         let (sieve, guard) = self.sieve(route).unzip();
         let key = representation_key(request, route, entry, guard);
         if let Some(ready) = self.parts.documents.representation(&key) {
-            return Some(ready);
+            return Ok(Some(ready));
         }
-        let mut rewriter = Rewriter::new(Arc::clone(&self.parts.hosts), &request.base).ok()?;
+        let Ok(mut rewriter) = Rewriter::new(Arc::clone(&self.parts.hosts), &request.base) else {
+            return Ok(None);
+        };
         if let Some(Respelling { from, to }) = &key.respelling {
             rewriter = rewriter.respell(from, to);
         }
         let (flight, handler, entry) = (format!("{key:?}"), self.clone(), Arc::clone(entry));
         let work = |_| async move { Landing::now(handler.building(key, entry, body, rewriter, sieve).await) };
-        self.builds.run(&flight, Priority::Document, work).await.0.flatten()
+        let built = self.builds.run(&flight, Priority::Document, work).await.0.transpose();
+        built.map(Option::flatten).map_err(|why| self.unreadable(route.key(), why))
     }
 
     async fn building(
@@ -77,16 +84,22 @@ impl Handler {
         body: Option<Bytes>,
         rewriter: Rewriter,
         sieve: Option<Sieve>,
-    ) -> Option<Arc<Representation>> {
+    ) -> Result<Option<Arc<Representation>>, Unreadable> {
         let _room = self.room(entry.length).await;
         let body = match body {
             Some(body) => body,
-            None => self.parts.documents.body(&entry).await?,
+            None => match self.parts.documents.body(&entry).await {
+                Some(body) => body,
+                None => return Ok(None),
+            },
         };
         let content_type = HeaderValue::from_str(&key.content_type).ok().filter(|kind| !kind.is_empty());
         let RepresentationKey { form, encoding, format, .. } = key;
         let order = Order { body, rewriter, form, encoding, format, content_type, sieve };
-        let built = off_thread_if_large(order.body.len(), move || build(order)).await?;
+        let Some(built) = off_thread_if_large(order.body.len(), move || build(order)).await else {
+            return Ok(None);
+        };
+        let built = built?;
         if built.leaked > 0 {
             self.parts.metrics.leaked(built.leaked as u64);
             tracing::error!(
@@ -97,7 +110,7 @@ impl Handler {
         }
         let representation = Arc::new(built.representation);
         self.parts.documents.insert_representation(key, Arc::clone(&representation));
-        Some(representation)
+        Ok(Some(representation))
     }
 }
 
@@ -152,8 +165,8 @@ pub(super) async fn off_thread_if_large<T: Send + 'static>(
 }
 
 /// Abbreviates first: what is left out is a few times what is kept, and needs no rewriting.
-fn build(order: Order) -> Built {
-    let sieved = order.sieve.as_ref().and_then(|sieve| sieve.filter(&order.body));
+fn build(order: Order) -> Result<Built, Unreadable> {
+    let sieved = order.sieve.as_ref().map_or(Ok(None), |sieve| sieve.filter(&order.body))?;
     let whole = sieved.map_or(order.body, Bytes::from);
     let short = match order.form {
         Form::Full => None,
@@ -171,7 +184,7 @@ fn build(order: Order) -> Built {
     };
     let content_type = order.content_type.clone().unwrap_or_else(|| content_type(order.format, form));
     let variant = Variant::new(rewritten.body, form, content_type);
-    Built { representation: variant.build(order.encoding), leaked: rewritten.leaked }
+    Ok(Built { representation: variant.build(order.encoding), leaked: rewritten.leaked })
 }
 
 fn content_type(format: Format, form: Form) -> HeaderValue {
@@ -225,7 +238,7 @@ mod tests {
             content_type: kept.map(http::HeaderValue::from_static),
             sieve: None,
         };
-        let built = build(order);
+        let built = build(order).unwrap();
         let representation = built.representation;
         let body = String::from_utf8(representation.body.to_vec()).unwrap();
         (representation.content_type.to_str().unwrap().to_owned(), body, built.leaked)

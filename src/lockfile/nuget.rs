@@ -1,8 +1,16 @@
 //! NuGet's three: `packages.lock.json`, `packages.config` and `project.assets.json`.
 
-use roxmltree::Document;
+use std::fmt;
 
-use super::{Found, Integrity, Locked, LockedPackage, Mistake, clip, tree::Node};
+use quick_xml::{
+    Reader, XmlVersion,
+    events::{BytesStart, Event},
+};
+
+use super::{
+    Found, Integrity, Locked, LockedPackage, Mistake, clip,
+    tree::{Lines, Node},
+};
 use crate::ident::{NugetId, NugetVersion};
 
 /// Reads a `packages.lock.json`: dependencies by target framework.
@@ -53,27 +61,61 @@ pub(super) fn read_assets(root: &Node) -> Result<Found, Mistake> {
 
 /// Reads a `packages.config`.
 pub(super) fn read_config(text: &str) -> Result<Found, Mistake> {
-    let mut found = Found::default();
-    let document = Document::parse(text).map_err(|error| {
-        Mistake::at(usize::try_from(error.pos().row).unwrap_or(1), format!("is not XML: {error}"))
-    })?;
-    let root = document.root_element();
-    if root.tag_name().name() != "packages" {
-        return Err(Mistake::at(1, "its root must be `packages`"));
-    }
-    for package in root.children().filter(|node| node.tag_name().name() == "package") {
-        let line = usize::try_from(document.text_pos_at(package.range().start).row).unwrap_or(1);
-        let [Some(id), Some(version)] = ["id", "version"].map(|name| package.attribute(name)) else {
-            return Err(Mistake::at(line, "a package needs `id` and `version`"));
+    let (mut found, lines) = (Found::default(), Lines::of(text));
+    let mut reader = Reader::from_str(text);
+    let (mut depth, mut has_root) = (0, false);
+    loop {
+        let line = lines.at(usize::try_from(reader.buffer_position()).unwrap_or(usize::MAX));
+        let event = reader.read_event().map_err(|error| not_xml(line, error))?;
+        let (tag, levels) = match event {
+            Event::Start(tag) => (tag, 1),
+            Event::Empty(tag) => (tag, 0),
+            Event::End(_) => {
+                depth -= 1;
+                continue;
+            }
+            Event::DocType(_) => return Err(not_xml(line, "it has a DTD")),
+            Event::Eof if depth > 0 || !has_root => return Err(not_xml(line, "it ends too early")),
+            Event::Eof => return Ok(found),
+            _ => continue,
         };
-        found.nuget(line, id, version, None)?;
+        match (depth, tag.local_name().as_ref()) {
+            (0, "packages") if !has_root => has_root = true,
+            (0, _) => return Err(Mistake::at(line, "its root must be `packages`")),
+            (1, "package") => found.configured(line, &tag)?,
+            _ => {}
+        }
+        depth += levels;
     }
-    Ok(found)
+}
+
+fn not_xml(line: usize, why: impl fmt::Display) -> Mistake {
+    Mistake::at(line, format!("is not XML: {why}"))
 }
 
 // === impl Found ===
 
 impl Found {
+    /// Takes a package of a `packages.config`.
+    fn configured(&mut self, line: usize, tag: &BytesStart<'_>) -> Result<(), Mistake> {
+        let (mut id, mut version) = (None, None);
+        // Without the crate's check for doubles, whose time grows with the square of their number.
+        for attribute in tag.attributes().with_checks(false) {
+            let attribute = attribute.map_err(|error| not_xml(line, error))?;
+            let place = match attribute.key.as_ref() {
+                "id" => &mut id,
+                "version" => &mut version,
+                _ => continue,
+            };
+            let value = attribute.normalized_value(XmlVersion::Implicit1_0);
+            *place = Some(value.map_err(|error| not_xml(line, error))?);
+        }
+        let (Some(id), Some(version)) = (id, version) else {
+            return Err(Mistake::at(line, "a package needs `id` and `version`"));
+        };
+        self.nuget(line, &id, &version, None)
+    }
+
     fn nuget(&mut self, line: usize, id: &str, version: &str, hash: Option<&str>) -> Result<(), Mistake> {
         let refuse = |rule: String| Mistake::at(line, format!("{}: {rule}", clip(id)));
         let version = NugetVersion::parse(version).map_err(|error| refuse(error.to_string()))?;

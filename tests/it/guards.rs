@@ -1,8 +1,8 @@
 //! Guards: what is kept from builds, in documents and downloads alike, for real clients and on every route.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use feedgate::clock::Clock;
+use feedgate::{app::Gate, clock::Clock, config::Config};
 use feedgate_simulator::{
     Feed, NpmPackage, NpmVersion, NugetPackage, NugetVersion, Organisation, Simulator,
     client::Response,
@@ -10,7 +10,10 @@ use feedgate_simulator::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{NPM, NUGET, PAT, Scene, readers};
+use crate::{
+    scripted::{self, Service, json as page},
+    support::{NPM, NUGET, PAT, Scene, readers},
+};
 
 const V2: &str = "contoso/_packaging/main/nuget/v2";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -149,4 +152,70 @@ async fn a_pinned_name_comes_from_its_feed_only_by_any_spelling() {
     let tarball = "contoso/_packaging/other/npm/registry/@contoso/own/-/own-9.9.9.tgz";
     refused(&scene.get(tarball).await, 404, "@contoso/own is not taken from this feed");
     assert_eq!(scene.downloads().await, 0);
+}
+
+/// A service that sends `body` for everything but the index, to a gate with a guard.
+async fn malformed(kind: &str, body: &str) -> (Service, tempfile::TempDir, Gate) {
+    let (kind, body) = (format!("Content-Type: {kind}\r\n"), body.to_owned());
+    let service = Service::start(move |seen| {
+        if seen.path().ends_with("/v3/index.json") {
+            page("{\"version\":\"3.0.0\",\"resources\":[]}")
+        } else {
+            scripted::answer("200 OK", &kind, &body)
+        }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = scripted::config(service.address, folder.path());
+    let rule = "[[guard]]\ndeny = [\"evil@1.0.0\", \"left-pad@1.3.0\"]\n";
+    settings.guards = Config::parse(rule, &BTreeMap::new()).unwrap().config.guards;
+    let gate = scripted::start(settings).await;
+    (service, folder, gate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_a_guard_cannot_read_is_refused_as_a_whole() {
+    let entry = "<entry><title>Evil</title><d:Version>1.0.0</d:Version></entry>";
+    let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+    let (xml, json) = ("application/atom+xml", "application/json");
+    let search = format!("{V2}/Search()?searchTerm='evil'");
+    let versions = format!("{V2}/FindPackagesById()?id='Evil'");
+    let registration = format!("{NUGET}/registrations2/evil/index.json");
+    for (path, kind, body, why) in [
+        (&versions, xml, format!("<feed>{entry}<entry></feed>"), "is not well-formed"),
+        (&versions, xml, format!("<feed>&odd;{entry}</feed>"), "is not defined"),
+        (&versions, xml, entry.to_owned(), "is one entry"),
+        (&search, xml, format!("<feed>{entry}</feed><!-- --></feed>"), "is not well-formed"),
+        (
+            &format!("{NPM}/left-pad"),
+            json,
+            r#"{"versions":{"1.3.0":{},"\ud800":{}}}"#.to_owned(),
+            "`versions`",
+        ),
+        (&format!("{NUGET}/flat2/evil/index.json"), json, r#"{"versions":"1.0.0"}"#.to_owned(), "`versions`"),
+        (&registration, json, format!(r#"{{"items":[],"x":{deep}}}"#), "recursion limit"),
+        (&format!("{NUGET}/query2/?q=evil"), json, r#"{"data":{}}"#.to_owned(), "`data`"),
+    ] {
+        let (_service, _folder, gate) = malformed(kind, &body).await;
+        // Fetched, and from the store.
+        for _ in 0..2 {
+            let answer = scripted::get(gate.address(), &format!("/{path}"), "").await;
+            assert_eq!(answer.status, 502, "{path}: {}", answer.text());
+            let problem: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(problem["code"], "guard");
+            let text = problem["error"].as_str().unwrap();
+            assert!(text.contains("refused by a guard, which cannot read") && text.contains(why), "{text}");
+        }
+        scripted::stop(gate).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_of_one_version_was_judged_by_its_route_and_is_sent_as_it_is() {
+    let body = "<entry><title>Good</entry>";
+    let (_service, _folder, gate) = malformed("application/atom+xml", body).await;
+    let answer =
+        scripted::get(gate.address(), &format!("/{V2}/Packages(Id='Good',Version='1.0.0')"), "").await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, body));
+    scripted::stop(gate).await;
 }
