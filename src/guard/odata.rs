@@ -72,32 +72,32 @@ pub fn filter_feed(
     body: &[u8],
     mut refuses: impl FnMut(&str, &str, Option<SystemTime>) -> bool,
 ) -> Result<Option<Vec<u8>>, Unreadable> {
-    let mut out = Vec::new();
-    let mut copied = 0;
-    let mut entries = Entries::of(body)?;
+    let text = std::str::from_utf8(body).map_err(|_| Unreadable::new("is not UTF-8"))?;
+    // The reader leaves a mark out of its positions.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (mut out, mut copied) = (String::new(), 0);
+    let mut entries = Entries::of(text);
     while let Some(entry) = entries.next()? {
         let is_refused = entry.told().is_none_or(|(id, version, released)| refuses(&id, version, released));
         if is_refused && entry.depth == 0 {
             return Err(Unreadable::new("is one entry, and that is refused"));
         }
         if is_refused {
-            out.extend_from_slice(body.get(copied..entry.range.start).unwrap_or_default());
+            out.push_str(text.get(copied..entry.range.start).unwrap_or_default());
             copied = entry.range.end;
         }
     }
     Ok((copied > 0).then(|| {
-        out.extend_from_slice(body.get(copied..).unwrap_or_default());
-        out
+        out.push_str(text.get(copied..).unwrap_or_default());
+        out.into_bytes()
     }))
 }
 
 // === impl Entries ===
 
 impl<'t> Entries<'t> {
-    fn of(body: &'t [u8]) -> Result<Self, Unreadable> {
-        let text = std::str::from_utf8(body).map_err(|_| Unreadable::new("is not UTF-8"))?;
-        let reader = Reader::from_str(text);
-        Ok(Self { reader, depth: 0, has_root: false, entry: None, field: None })
+    fn of(text: &'t str) -> Self {
+        Self { reader: Reader::from_str(text), depth: 0, has_root: false, entry: None, field: None }
     }
 
     /// The next entry; `None` behind the last, when the document is whole.
@@ -271,6 +271,7 @@ mod tests {
             "<!-- <entry> --><entry><title>A</title><d:Version>2.0</d:Version><![CDATA[</entry>]]></entry>";
         assert_eq!(filtered(&feed(&[hidden.to_owned()])), feed(&["<!-- <entry> -->".to_owned()]));
         assert_eq!(filtered(&entry("A", "1.0")), "");
+        assert_eq!(filtered(&format!("\u{feff}{}", feed(&[entry("A", "2.0")]))), feed(&[]));
         assert_eq!(filtered("<any><x><entry/></x><x:entry/></any>"), "<any><x><entry/></x></any>");
     }
 

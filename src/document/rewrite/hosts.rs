@@ -262,6 +262,8 @@ impl Authority {
             match reader.next()? {
                 // What came before was user information.
                 b'@' => (authority.length, authority.start, fits) = (0, reader.position(), true),
+                // For clients a backslash ends the host, and a quote is in none.
+                b'"' | b'\\' => return None,
                 byte if byte.is_ascii_graphic() => match authority.text.get_mut(authority.length) {
                     Some(place) => {
                         *place = byte;
