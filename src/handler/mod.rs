@@ -334,6 +334,7 @@ impl Handler {
             let client = asking::client(&self.parts.throttle, request);
             return Ok(Outcome::Forward(Forward::new(request, client, stranger)));
         }
+        self.turn_away_denied(request)?;
         let reply = match &request.route.target {
             Target::Document(route) => self.document(request, route).await,
             Target::Package(route) => self.package(request, route).await,

@@ -13,7 +13,7 @@ use crate::{
     access::{Audience, Caller, Standing},
     config::Mode,
     ident::FeedRef,
-    route::{Document, DocumentRoute},
+    route::{Document, DocumentRoute, Target},
     upstream::{Refusal, Service},
 };
 
@@ -66,6 +66,20 @@ impl Handler {
                 }
             }
         }
+    }
+
+    /// Turns away a caller whom the service has just refused, before anything is looked up: how long that takes would
+    /// tell what is stored. What is passed through the service decides on each time.
+    pub(super) fn turn_away_denied(&self, request: &Request) -> Result<(), HandlerError> {
+        let target = &request.route.target;
+        let feed = target.feed().filter(|_| !matches!(target, Target::Passthrough(_)));
+        let Some(feed) = feed else { return Ok(()) };
+        let standing = self.standing(&request.caller, feed);
+        if let Standing::Denied(refusal) = &standing {
+            self.parts.metrics.verdict(&standing);
+            return Err(HandlerError::Refused(Arc::clone(refusal)));
+        }
+        Ok(())
     }
 
     /// The same without asking the service, for a caller who forbids that (`only-if-cached`).

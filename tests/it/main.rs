@@ -50,6 +50,7 @@ mod status;
 mod support;
 mod throttled_service;
 mod throttling;
+mod timing;
 mod tls;
 mod verify;
 mod warm;
