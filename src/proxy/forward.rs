@@ -22,7 +22,7 @@ use crate::{
     handler::{CacheStatus, Forward, HandlerError},
     listener::{Facts, TOO_LARGE},
     throttle::{Ask, Signal, Throttle},
-    upstream::{Dialer, Refusal},
+    upstream::{Dialer, Refusal, head_excess},
 };
 
 /// The key of `nuget push`.
@@ -168,7 +168,7 @@ impl Forwarder {
     }
 
     /// Rebuilds the response's head for the client, and says why its body is not rewritten although it may have to
-    /// be.
+    /// be. An error if it is larger than those of reads may be.
     pub fn response(
         &self,
         response: &mut ResponseHeader,
@@ -177,6 +177,9 @@ impl Forwarder {
     ) -> Result<Option<Unchanged>> {
         if let Some(permit) = &forwarding.permit {
             permit.observe(&Signal::of_head(response.status, &response.headers, self.clock.now()));
+        }
+        if let Some(excess) = head_excess(&response.headers) {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, excess).into_up());
         }
         keep(response, &SHOWN);
         if let Some(location) = response.remove_header(&header::LOCATION)

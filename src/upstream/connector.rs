@@ -233,15 +233,19 @@ fn is_over_size(error: &Error) -> bool {
 }
 
 fn check_size(headers: &HeaderMap) -> Result<(), Failure> {
+    head_excess(headers).map_or(Ok(()), |reason| Err(Failure { kind: FailureKind::Head, reason }))
+}
+
+/// What the head of an answer has more of than is taken.
+pub fn head_excess(headers: &HeaderMap) -> Option<String> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let reason = if headers.len() > MAX_FIELDS {
-        format!("{} fields; at most {MAX_FIELDS} are taken", headers.len())
+    if headers.len() > MAX_FIELDS {
+        Some(format!("{} fields; at most {MAX_FIELDS} are taken", headers.len()))
     } else if bytes > MAX_FIELD_BYTES {
-        format!("fields of {bytes} bytes; at most {MAX_FIELD_BYTES} are taken")
+        Some(format!("fields of {bytes} bytes; at most {MAX_FIELD_BYTES} are taken"))
     } else {
-        return Ok(());
-    };
-    Err(Failure { kind: FailureKind::Head, reason })
+        None
+    }
 }
 
 /// Pingora has already refused lengths that disagree, and dropped the length beside `Transfer-Encoding`.

@@ -41,6 +41,7 @@ pub use self::{
     answer::{Answer, Expect, Refused},
     azure::{Azure, Located},
     breaking::{Barred, Breaking, Breaks, HostClass, HostState},
+    connector::head_excess,
     credential::{Credential, CredentialError, CredentialMetrics},
     dialer::Dialer,
     http::{Http, HttpError},

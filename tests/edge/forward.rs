@@ -57,6 +57,7 @@ async fn idle(scene: &Scene) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_write_may_have_changed_is_asked_anew() {
     let sign_in = format!("Location: {SIGN_IN}\r\n");
+    let (wide, long) = ("X-A: b\r\n".repeat(200), format!("X-A: {}\r\n", "b".repeat(100_000)));
     let rows = [
         ("done", answer("201 Created", "", "{}"), 201, 2),
         ("accepted", answer("202 Accepted", "", ""), 202, 2),
@@ -67,6 +68,8 @@ async fn what_a_write_may_have_changed_is_asked_anew() {
         ("torn head", Act::Close(b"HTTP/1.1 201 Cre".to_vec()), 502, 2),
         ("garbage", Act::Close(b"what\r\n\r\n".to_vec()), 502, 2),
         ("torn body", Act::Close(b"HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\n{".to_vec()), 201, 2),
+        ("wide head", answer("201 Created", &wide, "{}"), 502, 2),
+        ("long head", answer("201 Created", &long, "{}"), 502, 2),
         ("silence", Act::Silence, 504, 2),
         ("bad", answer("400 Bad", "", "x"), 400, 1),
         ("no", answer("401 No", "", "x"), 401, 1),
