@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -10,6 +11,7 @@ use feedgate::{
     clock::Clock,
     config::{Config, mount::Mount},
 };
+use tokio::sync::Notify;
 
 use crate::scripted::{Act, Client, Reply, Seen, Service, answer, ask, config, get, start_at, stop};
 
@@ -223,4 +225,103 @@ async fn only_paths_below_the_mount_are_its_own() {
     get(address, "/mirror/q?a=1//2", "").await;
     assert_eq!(scene.origin.asked("/base").iter().map(Seen::path).collect::<Vec<_>>(), ["/base/q?a=1//2"]);
     assert!(!scene.origin.asked("/contoso/").is_empty(), "the service's own routes are still its own");
+}
+
+/// Sends as many GETs at once, each on a connection of its own; `meanwhile` runs when all are sent.
+async fn herd(scene: &Scene, size: usize, meanwhile: impl Future<Output = ()>) -> Vec<Reply> {
+    let mut clients = Vec::new();
+    for _ in 0..size {
+        let mut client = Client::connect(scene.gate.address()).await;
+        client.send(format!("GET {PATH} HTTP/1.1\r\nHost: g\r\n\r\n")).await;
+        clients.push(client);
+    }
+    meanwhile.await;
+    let mut replies = Vec::new();
+    for mut client in clients {
+        replies.push(client.read("GET").await.expect("an answer"));
+    }
+    replies
+}
+
+/// Waits until the gate has that many requests in its hands.
+async fn in_hand(scene: &Scene, size: usize) {
+    let count = async || {
+        let metrics = get(scene.gate.admin_address(), "/metrics", "").await.text();
+        let line = metrics.lines().find(|line| line.starts_with("feedgate_requests_in_flight "));
+        line.unwrap().rsplit(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    crate::support::until(|| async { count().await == size }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_herd_that_wants_one_response_makes_one_request() {
+    let go = Arc::new(Notify::new());
+    let held = |go: &Arc<Notify>, act| Act::After(Arc::clone(go), Box::new(act));
+    let gate = Arc::clone(&go);
+    let script = move |seen: &Seen| match seen.header("if-none-match") {
+        Some(_) => {
+            held(&gate, Act::Answer(b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60\r\n\r\n".into()))
+        }
+        None => held(&gate, fresh(seen)),
+    };
+    let scene = Scene::new(script).await;
+    // First to be fetched, then to be validated.
+    for asked in [1, 2] {
+        let release = async {
+            in_hand(&scene, 20).await;
+            go.notify_one();
+        };
+        let replies = herd(&scene, 20, release).await;
+        assert!(replies.iter().all(|reply| (reply.status, reply.text()) == (200, "0123456789".to_owned())));
+        let waited =
+            |reply: &&Reply| reply.header("cache-status").is_some_and(|status| status.contains("collapsed"));
+        assert_eq!((scene.asked(), replies.iter().filter(waited).count()), (asked, 19));
+        scene.clock.advance(Duration::from_secs(61));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_for_nobody_else_is_never_asked_for_one_after_the_other() {
+    let gates: Vec<_> = std::iter::repeat_with(|| Arc::new(Notify::new())).take(20).collect();
+    // The first is answered at once.
+    let mut held: Vec<_> = gates.iter().cloned().map(Some).chain([None]).collect();
+    let scene = Scene::new(move |_| {
+        let own = answer("200 OK", "Cache-Control: private\r\n", "own");
+        let gate = held.pop().flatten();
+        gate.map_or(own.clone(), |gate| Act::After(gate, Box::new(own)))
+    })
+    .await;
+    // The first tells what the others cannot know.
+    assert_eq!(scene.get("").await.text(), "own");
+    let release = async {
+        scene.origin.until(|seen| seen.len() == 21).await;
+        for gate in &gates {
+            gate.notify_one();
+        }
+    };
+    let replies = herd(&scene, 20, release).await;
+    assert!(replies.iter().all(|reply| (reply.status, reply.text()) == (200, "own".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waited_for_a_response_that_breaks_off_asks_again() {
+    let go = Arc::new(Notify::new());
+    let gate = Arc::clone(&go);
+    let broken = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 10\r\n\r\n01234";
+    let mut first = true;
+    let scene = Scene::new(move |seen| {
+        if std::mem::take(&mut first) {
+            Act::After(Arc::clone(&gate), Box::new(Act::Close(broken.into())))
+        } else {
+            fresh(seen)
+        }
+    })
+    .await;
+    let release = async {
+        in_hand(&scene, 10).await;
+        go.notify_one();
+    };
+    let replies = herd(&scene, 10, release).await;
+    let whole = replies.iter().filter(|reply| reply.whole && reply.text() == "0123456789").count();
+    assert_eq!(whole, 9);
 }

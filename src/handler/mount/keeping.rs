@@ -7,6 +7,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::crowd::Lead;
 use crate::{
     cache::{Asked, Kept, ResponseDraft, Responses},
     policy::Stored,
@@ -21,6 +22,8 @@ pub(super) struct Keeping {
     url: String,
     head: Stored,
     asked: Asked,
+    /// For those who wait for the body to be stored.
+    lead: Option<Lead>,
 }
 
 // === impl Keeping ===
@@ -35,7 +38,12 @@ impl Keeping {
         head: Stored,
         asked: Asked,
     ) -> Self {
-        Self { body, draft: Some(draft), responses, url, head, asked }
+        Self { body, draft: Some(draft), responses, url, head, asked, lead: None }
+    }
+
+    /// Tells those who wait behind `lead` when the body is stored.
+    pub(super) fn led_by(self, lead: Option<Lead>) -> Self {
+        Self { lead, ..self }
     }
 
     /// Reads to the end.
@@ -50,6 +58,9 @@ impl Keeping {
         {
             let kept = Kept { head: self.head.clone(), body };
             self.responses.keep(&self.url, &kept, &self.asked).await;
+            if let Some(lead) = self.lead.take() {
+                lead.stored();
+            }
         }
     }
 }
@@ -62,14 +73,14 @@ impl BodyStream for Keeping {
             Ok(Some(bytes)) => {
                 if let Some(draft) = &mut self.draft {
                     if !draft.write(bytes.clone()).await {
-                        self.draft = None;
+                        (self.draft, self.lead) = (None, None);
                     } else if draft.is_whole() {
                         self.finish().await;
                     }
                 }
             }
             Ok(None) => self.finish().await,
-            Err(_) => self.draft = None,
+            Err(_) => (self.draft, self.lead) = (None, None),
         }
         next
     }

@@ -6,9 +6,10 @@
 //! to the mount's origin, unless the gate has its own there, and what came of it is another's only if the origin says
 //! so (RFC 9111 §3.5).
 //!
-//! Left out: several requests for what is not stored go to the origin each, since whether one answer may serve all is
-//! only known when it came (RFC 9111 §4). A write's body is read whole before it is sent, up to [`WRITE_MOST`].
+//! Several requests for the same response wait for one ([`crowd`]). A write's body is read whole before it is sent, up to
+//! [`WRITE_MOST`].
 
+mod crowd;
 mod entry;
 mod keeping;
 mod showing;
@@ -34,6 +35,7 @@ use crate::{
     route::{MountPaths, Mounted},
     upstream::{Credential, Mirrored, MirroredRequest, UpstreamError, UpstreamResponse},
 };
+use crowd::{Crowds, Lead};
 use keeping::Keeping;
 
 /// Largest body of a write to a mount, in bytes: it is held in memory.
@@ -57,6 +59,7 @@ pub struct Mounts {
     clock: Clock,
     /// URLs that are being validated behind an answer.
     refreshing: Arc<Mutex<HashSet<String>>>,
+    crowds: Crowds,
 }
 
 /// A request below a mount.
@@ -127,6 +130,7 @@ impl Mounts {
             responses,
             clock,
             refreshing: Arc::default(),
+            crowds: Crowds::default(),
         }
     }
 
@@ -181,7 +185,7 @@ impl Work<'_> {
         let headers = &self.request.headers;
         let only_stored = Directives::of_request(headers).has("only-if-cached");
         let Some(usable) = self.usable().await else {
-            return if only_stored { Err(HandlerError::OnlyIfCached) } else { self.miss().await };
+            return if only_stored { Err(HandlerError::OnlyIfCached) } else { self.ask_together(None).await };
         };
         match reuse(&usable.head, headers, self.mount.ttl, self.mounts.now()) {
             Reuse::Fresh { left } => Ok(self.show(usable, CacheStatus::Hit { ttl: Some(left) })),
@@ -190,9 +194,8 @@ impl Work<'_> {
                 Ok(self.show(usable, CacheStatus::StaleRefreshing { ttl: left }))
             }
             Reuse::Validate { .. } if only_stored => Err(HandlerError::OnlyIfCached),
-            Reuse::Validate { demanded } => {
-                self.validate(usable, if demanded { Cause::Demanded } else { Cause::Stale }).await
-            }
+            Reuse::Validate { demanded: true } => self.validate(usable, Cause::Demanded, None).await,
+            Reuse::Validate { demanded: false } => self.ask_together(Some(usable)).await,
         }
     }
 
@@ -210,13 +213,18 @@ impl Work<'_> {
         Some(Usable { head, blob })
     }
 
-    async fn miss(&self) -> Result<Reply, HandlerError> {
+    async fn miss(&self, lead: Option<Lead>) -> Result<Reply, HandlerError> {
         let exchange = self.ask(None, Bytes::new()).await?;
-        self.take(exchange, Cause::Miss).await
+        self.take(exchange, Cause::Miss, lead).await
     }
 
     /// Asks whether a stored response is still good. One without a validator is asked for anew.
-    async fn validate(&self, usable: Usable, cause: Cause) -> Result<Reply, HandlerError> {
+    async fn validate(
+        &self,
+        usable: Usable,
+        cause: Cause,
+        lead: Option<Lead>,
+    ) -> Result<Reply, HandlerError> {
         let conditions = Some(validators(&usable.head));
         let conditions = conditions.filter(|fields| self.request.method == Method::GET && !fields.is_empty());
         let validates = conditions.is_some();
@@ -230,28 +238,33 @@ impl Work<'_> {
                 None => Err(error.into()),
             },
             Ok(exchange) if validates && exchange.response.status == StatusCode::NOT_MODIFIED => {
-                let fresh = self.freshened(usable, exchange).await;
-                Ok(self.show(fresh, cause.stored()))
+                let fresh = self.freshened(usable, exchange, lead).await;
+                Ok(self.show(fresh, cause.stored(false)))
             }
             Ok(exchange) if matches!(exchange.response.status.as_u16(), 500 | 502..=504) => {
                 match stand_in(Standby::Failing) {
                     Some(ttl) => Ok(self.show(usable, CacheStatus::StaleOnError { ttl })),
-                    None => self.take(exchange, cause).await,
+                    None => self.take(exchange, cause, lead).await,
                 }
             }
-            Ok(exchange) => self.take(exchange, cause).await,
+            Ok(exchange) => self.take(exchange, cause, lead).await,
         }
     }
 
     /// A stored response with what its validation said, kept so if it may still be stored (RFC 9111 §4.3.4).
-    async fn freshened(&self, usable: Usable, exchange: Exchange) -> Usable {
+    async fn freshened(&self, usable: Usable, exchange: Exchange, lead: Option<Lead>) -> Usable {
         let headers = freshen(&usable.head.headers, &exchange.response.headers);
         let Exchange { requested_at, received_at, asked: asking, .. } = exchange;
         let head = Stored { headers, requested_at, received_at, ..usable.head };
         let asked = &self.request.headers;
         let kept = Kept { head, body: usable.blob.as_ref().map(|blob| blob.id) };
         match may_store(&Method::GET, asked, kept.head.status, &kept.head.headers) {
-            Ok(()) => self.mounts.responses.keep(&self.url, &kept, &asking).await,
+            Ok(()) => {
+                self.mounts.responses.keep(&self.url, &kept, &asking).await;
+                if let Some(lead) = lead {
+                    lead.stored();
+                }
+            }
             Err(_) => self.mounts.responses.forget(&self.url).await,
         }
         Usable { head: kept.head, ..usable }
@@ -271,7 +284,7 @@ impl Work<'_> {
         tokio::spawn(async move {
             let work = Work { mounts: &mounts, mount: &mount, request: &request, url };
             if let Ok(Reply { body: ReplyBody::Stream { mut body, .. }, .. }) =
-                work.validate(usable, Cause::Stale).await
+                work.validate(usable, Cause::Stale, None).await
             {
                 // It is kept while it is read; one that breaks is not, and the next request asks again.
                 while let Ok(Some(_)) = body.next().await {}
@@ -298,8 +311,13 @@ impl Work<'_> {
         Ok(Exchange { response, requested_at, received_at: self.mounts.now(), asked })
     }
 
-    /// Passes a response on, and keeps it on the way if it may be.
-    async fn take(&self, exchange: Exchange, cause: Cause) -> Result<Reply, HandlerError> {
+    /// Passes a response on, and keeps it on the way if it may be; for those too who wait behind `lead`.
+    async fn take(
+        &self,
+        exchange: Exchange,
+        cause: Cause,
+        lead: Option<Lead>,
+    ) -> Result<Reply, HandlerError> {
         self.check_gate(exchange.response.status)?;
         let head = self.to_store(&exchange);
         let response = exchange.response;
@@ -311,12 +329,15 @@ impl Work<'_> {
             && let Some(draft) = self.mounts.responses.begin(length).await
         {
             let responses = self.mounts.responses.clone();
-            let mut keeping = Keeping::new(body, draft, responses, self.url.clone(), head, exchange.asked);
+            // What must be validated before each use is no help to them.
+            let lead = lead.filter(|_| self.is_fresh(&head));
+            let keeping = Keeping::new(body, draft, responses, self.url.clone(), head, exchange.asked);
+            let mut keeping = keeping.led_by(lead);
             if length == Some(0) || response.status == StatusCode::NO_CONTENT {
                 // Nobody will read it.
                 keeping.drain().await?;
             }
-            (body, cache) = (Box::new(keeping), cause.stored());
+            (body, cache) = (Box::new(keeping), cause.stored(false));
         }
         let body = ReplyBody::Stream { body, length };
         Ok(Reply { status: response.status, reason: response.reason, headers, body, cache })
@@ -364,7 +385,7 @@ impl Work<'_> {
             }
             exchange.asked.renew();
         }
-        let reply = self.take(exchange, Cause::Miss).await?;
+        let reply = self.take(exchange, Cause::Miss, None).await?;
         Ok(Reply { cache: CacheStatus::Method, ..reply })
     }
 }
@@ -372,11 +393,12 @@ impl Work<'_> {
 // === impl Cause ===
 
 impl Cause {
-    fn stored(self) -> CacheStatus {
+    /// `collapsed`: another request asked.
+    fn stored(self, collapsed: bool) -> CacheStatus {
         match self {
-            Self::Miss => CacheStatus::Miss { collapsed: false },
-            Self::Stale => CacheStatus::Refreshed { collapsed: false },
-            Self::Demanded => CacheStatus::Demanded { collapsed: false },
+            Self::Miss => CacheStatus::Miss { collapsed },
+            Self::Stale => CacheStatus::Refreshed { collapsed },
+            Self::Demanded => CacheStatus::Demanded { collapsed },
         }
     }
 
