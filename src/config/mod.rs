@@ -152,8 +152,8 @@ impl Config {
     pub fn parse(text: &str, environment: &BTreeMap<String, String>) -> Result<Loaded, ConfigError> {
         let mut root: Table =
             text.parse().map_err(|e: toml::de::Error| ConfigError::Syntax(e.to_string()))?;
-        overlay(&mut root, environment);
         let mut findings = Findings::default();
+        overlay(&mut root, environment, &mut findings.problems);
         let config = Self::read(&mut root, &mut findings, environment);
         organisation::check(&config, &mut findings);
         for (key, value) in root {
@@ -195,12 +195,17 @@ impl Config {
     }
 }
 
-fn overlay(root: &mut Table, environment: &BTreeMap<String, String>) {
+fn overlay(root: &mut Table, environment: &BTreeMap<String, String>, problems: &mut Vec<Problem>) {
     'variables: for (name, value) in environment {
         let Some(key) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
         let path: Vec<_> = key.split("__").map(str::to_lowercase).collect();
         let [tables @ .., last] = path.as_slice() else { continue };
         if tables.is_empty() {
+            continue;
+        }
+        if path.iter().any(String::is_empty) {
+            let (value, rule) = (value.chars().take(120).collect(), "has a part without a name".to_owned());
+            problems.push(Problem { key: name.clone(), value, rule });
             continue;
         }
         let mut table = &mut *root;

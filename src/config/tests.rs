@@ -90,6 +90,15 @@ fn every_mistake_is_reported_with_key_value_and_rule() {
 }
 
 #[test]
+fn a_variable_with_an_empty_part_is_a_mistake() {
+    for name in ["FEEDGATE___STORE", "FEEDGATE_STORE__", "FEEDGATE_STORE____CAPACITY"] {
+        let environment = BTreeMap::from([(name.to_owned(), "5GiB".to_owned())]);
+        let error = Config::parse("", &environment).unwrap_err().to_string();
+        assert_eq!(error, format!("`{name}` has a part without a name, got 5GiB"));
+    }
+}
+
+#[test]
 fn the_environment_wins_over_the_file() {
     let environment = [
         ("FEEDGATE_STORE__CAPACITY", "2GiB"),
