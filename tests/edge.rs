@@ -618,8 +618,12 @@ async fn no_request_stays_in_flight_however_it_ended() {
 }
 
 fn in_flight(gate: &Gate) -> f64 {
+    gauge(gate, "feedgate_requests_in_flight")
+}
+
+fn gauge(gate: &Gate, name: &str) -> f64 {
     let families = gate.registry().gather();
-    let family = families.iter().find(|family| family.get_name() == "feedgate_requests_in_flight").unwrap();
+    let family = families.iter().find(|family| family.get_name() == name).unwrap();
     family.get_metric()[0].get_gauge().get_value()
 }
 

@@ -371,8 +371,8 @@ impl Handler {
         Landing::now(fetched)
     }
 
-    /// What another fetch brought after `request` had come: this one looked for it just before, and the other had
-    /// landed when this one would have joined it.
+    /// What another fetch brought after `request` had come, or had looked: this one found nothing just before, and the
+    /// other had landed when this one would have joined it.
     async fn landed_since(
         &self,
         request: &Request,
@@ -380,7 +380,10 @@ impl Handler {
         generation: Generation,
     ) -> Option<Fetched> {
         let entry = self.parts.documents.entry(&key(route, request.caller.audience())).await?;
-        let landed = entry.generation == generation && entry.fetched_at > request.received_at;
+        let since = entry.fetched_at > request.received_at;
+        // Who finds a fresh copy asks for another only by his own wish.
+        let fresh = || !Wishes::of(&request.headers).revalidate && self.fresh(route, &entry).is_some();
+        let landed = entry.generation == generation && (since || fresh());
         let entry = landed.then_some(entry)?;
         let body = self.parts.documents.body(&entry).await?;
         Some(Fetched { entry, body, feed: route.feed.clone() })

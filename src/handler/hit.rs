@@ -26,7 +26,7 @@ use super::{
 use crate::{
     access::{Asking, Caller, Standing},
     blob::Blob,
-    cache::{Entry, Known, RepresentationKey, Usability},
+    cache::{Assessment, Entry, Known, RepresentationKey, Usability},
     config::access::Rights,
     document::representation::Representation,
     ident::{FeedRef, StorageId},
@@ -245,18 +245,21 @@ impl Handler {
         representation: &RepresentationKey,
     ) -> Option<Hit> {
         let entry = self.parts.documents.entry_in_memory(key)?;
-        let assessment = self.assessed(route, &entry);
-        // A ripe one is fetched anew behind the answer.
-        if !std::ptr::eq(Arc::as_ptr(&entry), known.as_ptr())
-            || entry.generation != self.generation(route)
-            || assessment.usability != Usability::Fresh
-            || assessment.is_ripe(&self.freshness(route), entry.digest[0])
-        {
+        if !std::ptr::eq(Arc::as_ptr(&entry), known.as_ptr()) || entry.generation != self.generation(route) {
             return None;
         }
+        let assessment = self.fresh(route, &entry)?;
         let ready = self.parts.documents.representation_in_memory(representation)?;
         let since = entry.fetched_at;
         Some(Hit { since, ttl: Some(assessment.ttl), content: Content::Document(entry, ready) })
+    }
+
+    /// The age of a copy that is served with nothing asked, not even behind the answer as for a ripe one; none for any
+    /// other.
+    pub(super) fn fresh(&self, route: &DocumentRoute, entry: &Entry) -> Option<Assessment> {
+        let assessment = self.assessed(route, entry);
+        let ripe = assessment.is_ripe(&self.freshness(route), entry.digest[0]);
+        (assessment.usability == Usability::Fresh && !ripe).then_some(assessment)
     }
 
     fn package_hit(&self, route: &Arc<PackageRoute>, key: &str) -> Option<Hit> {

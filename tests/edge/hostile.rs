@@ -5,7 +5,7 @@ use std::time::Duration;
 use feedgate::config::Config;
 
 use super::support::{Act, Client, Reply, Seen, json};
-use super::{NPM, PACKUMENT, Scene};
+use super::{NPM, PACKUMENT, Scene, gauge};
 
 /// Kind, name, status and bytes of each request.
 const REQUESTS: &str = include_str!("../data/requests.txt");
@@ -238,6 +238,10 @@ async fn connections_and_requests_on_them_are_limited() {
     }
     assert!(first.read("GET").await.is_none());
     drop(first);
+    // Its place is free when the gate has seen that end.
+    while gauge(&scene.gate, "feedgate_connections") > 0.0 {
+        tokio::task::yield_now().await;
+    }
     let mut kept: Vec<Client> = Vec::new();
     for _ in 0..2 {
         let mut client = scene.client().await;
