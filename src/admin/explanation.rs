@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// What [`super::explain`] answers, as lines.
+/// What `explain` answers, as lines.
 pub fn explanation_text(explained: &Value) -> String {
     let all = explained["explained"].as_array().map(Vec::as_slice).unwrap_or_default();
     all.iter().map(one).collect::<Vec<_>>().join("\n")
