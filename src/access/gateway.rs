@@ -154,9 +154,8 @@ impl Gateway {
             return if token.is_some() { Err(Stranger::Misplaced) } else { Ok(None) };
         }
         let by_token = self.checked(token.as_ref(), asking, &identity, now)? == "token";
-        let gate = self.organisations.get(asking.org.folded()).and_then(|own| own.gate.as_ref());
         // The configuration holds only if there is one.
-        let (id, credential) = gate.ok_or(Stranger::Missing)?;
+        let (id, credential) = self.gate(asking.org).ok_or(Stranger::Missing)?;
         let turn = asking.caller.turn().filter(|_| by_token).copied();
         Ok(Some(Caller::of_gate(*id, turn, credential.header().await)))
     }
@@ -171,7 +170,7 @@ impl Gateway {
         if self.mode(org, Some(feed), &identity).ok()? == AccessMode::Passthrough {
             return Some(None);
         }
-        let (id, credential) = self.organisations.get(org.folded())?.gate.as_ref()?;
+        let (id, credential) = self.gate(org)?;
         Some(Some(Caller::of_gate(*id, None, credential.header().now_or_never()?)))
     }
 
@@ -208,6 +207,11 @@ impl Gateway {
     pub fn admit_mounted(&self, asking: Asking<'_>, now: SystemTime) -> Result<(), Stranger> {
         let token = asking.caller.own().and_then(shown);
         self.checked(token.as_ref(), asking, &|_: &FeedRef| None, now).map(drop)
+    }
+
+    /// The gate at an organisation, and its credential.
+    fn gate(&self, org: &Name) -> Option<&(CallerId, Credential)> {
+        self.organisations.get(org.folded())?.gate.as_ref()
     }
 
     /// By what the caller is let in; counted.

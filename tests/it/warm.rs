@@ -350,10 +350,7 @@ async fn a_whole_feed_goes_into_an_archive() {
     let output =
         feedgate(scene.gate(), &["export", "--whole-feed", "contoso/main", "--output", &archive]).await;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let store = tempfile::tempdir().unwrap();
-    let other = gate(&scene.simulator, store.path());
-    let output = feedgate(&other, &["import", &archive]).await;
-    let imported: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let imported = imported(&scene, &archive).await;
     assert_eq!((&imported["packages"], &imported["documents"]), (&1.into(), &2.into()), "{imported}");
     let output =
         feedgate(scene.gate(), &["export", "--whole-feed", "contoso/none", "--output", &archive]).await;
@@ -361,7 +358,15 @@ async fn a_whole_feed_goes_into_an_archive() {
         String::from_utf8_lossy(&output.stderr).contains("not stored: feed contoso/-/none"),
         "{output:?}"
     );
+}
+
+/// What a new gate says of the import of an archive.
+async fn imported(scene: &Scene, archive: &str) -> Value {
+    let store = tempfile::tempdir().unwrap();
+    let other = gate(&scene.simulator, store.path());
+    let output = feedgate(&other, &["import", archive]).await;
     tokio::task::spawn_blocking(move || other.stop()).await.unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -380,11 +385,7 @@ async fn all_that_is_stored_of_a_package_goes_into_an_archive() {
     assert!(output.status.code() == Some(1) && said.contains("not stored: package none"), "{output:?}");
     let output = feedgate(scene.gate(), &[&export[..], &["o*"]].concat()).await;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let store = tempfile::tempdir().unwrap();
-    let other = gate(&scene.simulator, store.path());
-    let output = feedgate(&other, &["import", &archive]).await;
-    let imported: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let imported = imported(&scene, &archive).await;
     // The packument, and the service index that tells the feed.
     assert_eq!((&imported["packages"], &imported["documents"]), (&1.into(), &2.into()), "{imported}");
-    tokio::task::spawn_blocking(move || other.stop()).await.unwrap();
 }
