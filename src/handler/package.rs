@@ -76,8 +76,9 @@ impl Handler {
     ) -> Result<Reply, HandlerError> {
         self.guard_package(request, route).await?;
         let key = self.package_key(route);
-        let stored = self.stored(route).await;
+        // In this order: a download that ends is written down before it is gone from here.
         let arriving = self.arriving.get(&key);
+        let stored = self.stored(route).await;
         if Wishes::of(&request.headers).only_if_cached {
             self.permission_unasked(request, &route.feed)?;
             let found = match (stored, arriving) {
@@ -93,10 +94,13 @@ impl Handler {
             if let Some(found) = stored {
                 return Ok(reply(request, route, found));
             }
-            if let Some((fill, id)) = arriving
-                && let Ok(found) = self.follow(request, fill, id, true).await
-            {
-                return Ok(reply(request, route, found));
+            if let Some((fill, id)) = arriving {
+                let followed = self.follow(request, fill, id, true).await.ok();
+                // What can no longer be followed may have been stored since.
+                let found = if followed.is_some() { followed } else { self.stored(route).await };
+                if let Some(found) = found {
+                    return Ok(reply(request, route, found));
+                }
             }
             return Ok(reply(request, route, self.obtain(request, route, &key).await?));
         }
