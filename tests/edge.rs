@@ -3,6 +3,8 @@
 
 #[path = "edge/forward.rs"]
 mod forward;
+#[path = "edge/h2.rs"]
+mod h2_abuse;
 #[path = "edge/hostile.rs"]
 mod hostile;
 #[path = "edge/listeners.rs"]

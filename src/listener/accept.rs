@@ -22,6 +22,7 @@ use super::{
     fast_path::{Answer, FastPath},
     proxy_protocol,
     room::{Place, Refused, Room},
+    streams::Streams,
     tls::Certificates,
     transport::Transport,
 };
@@ -97,7 +98,7 @@ impl Door {
             stream.set_nodelay(true)?;
             let transport = Transport::open(stream, self.certificates.as_deref()).await?;
             let facts = Facts::new(client, self.certificates.is_some(), proxies);
-            Connection::new(transport, Arc::new(facts), Arc::clone(&self.limits))
+            Ok(Connection::new(transport, Arc::new(facts), Arc::clone(&self.limits)))
         };
         opened.await.map_err(|error| (Refused::Handshake, error))
     }
@@ -181,7 +182,8 @@ async fn admit<A, F>(
     match opened.unwrap_or_else(late) {
         // Streams of HTTP/2 are requests of their own; Pingora takes them apart.
         Ok(connection) if connection.is_h2() => {
-            app.process_new(Box::new(connection), &ends.shutdown).await;
+            let streams = Streams::new(app, Arc::clone(connection.facts()), Arc::clone(&door.limits));
+            Arc::new(streams).process_new(Box::new(connection), &ends.shutdown).await;
         }
         Ok(connection) => converse(app, &*fast, connection, &door.limits, ends).await,
         Err((refused, error)) => {

@@ -12,13 +12,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use http::StatusCode;
-use pingora::{
-    http::ResponseHeader,
-    protocols::{
-        ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-        TimingDigest, UniqueID, raw_connect::ProxyDigest, tls::SslDigest,
-    },
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID, raw_connect::ProxyDigest, tls::SslDigest,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
@@ -44,6 +40,9 @@ const PART: usize = 256 << 10;
 /// How long is read on after the end of what is sent: closing on unread bytes makes the system reset the connection, and
 /// the last answer be lost with it (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
+/// Bytes by which a client says that it speaks HTTP/2: its preface, and the head of the SETTINGS behind it (RFC 9113
+/// §3.4).
+const PREFACE: usize = 24 + 9;
 
 /// A client's connection.
 pub struct Connection {
@@ -55,6 +54,8 @@ pub struct Connection {
     limits: Arc<ClientLimits>,
     /// Whether its bytes are HTTP/2, which has its own framing and its own parser for it.
     is_h2: bool,
+    /// Bytes that are still to come of its begin, which have as long as a head.
+    preface: usize,
     messages: Messages,
     /// Requests that were waited for, and since when the last of them is.
     awaited: (u64, Instant),
@@ -75,20 +76,17 @@ struct Deadline {
 
 impl Connection {
     /// A connection that begins.
-    pub fn new(stream: Transport, facts: Arc<Facts>, limits: Arc<ClientLimits>) -> io::Result<Self> {
+    pub fn new(stream: Transport, facts: Arc<Facts>, limits: Arc<ClientLimits>) -> Self {
         let socket = SocketDigest::from_raw_fd(stream.fd());
         // An error says that it is set already.
         let _ = socket.peer_addr.set(Some(facts.client.into()));
-        // Pingora has no place for what an application knows about a client's connection but the digest of a proxy in
-        // front of it.
-        let none = ResponseHeader::build(StatusCode::OK, Some(0)).map_err(io::Error::other)?;
-        let digest = ProxyDigest::new(Box::new(none), Some(Box::new(Arc::clone(&facts))));
-        Ok(Self {
+        Self {
             is_h2: stream.is_h2(),
+            preface: if stream.is_h2() { PREFACE } else { 0 },
             tls: stream.digest(),
             stream: Gather::new(stream, WRITE),
+            digest: Arc::new(facts.digest()),
             facts,
-            digest: Arc::new(digest),
             socket: Arc::new(socket),
             messages: Messages::new(),
             awaited: (0, Instant::now()),
@@ -96,7 +94,12 @@ impl Connection {
             body: Patience::new(limits.body_timeout, limits.min_rate),
             answer: Patience::new(limits.send_timeout, limits.min_rate),
             limits,
-        })
+        }
+    }
+
+    /// What is known of it.
+    pub fn facts(&self) -> &Arc<Facts> {
+        &self.facts
     }
 
     /// Whether it is HTTP/2.
@@ -160,6 +163,8 @@ impl Connection {
     /// Until when there is patience with what is waited for now, as far as that is a point in time.
     fn deadline(&self, waits: Waits) -> Option<Instant> {
         match waits {
+            // Who chose HTTP/2 has begun to say so.
+            Waits::Request(0) if self.is_h2 => Some(self.awaited.1 + self.limits.header_timeout),
             // The gate is still at work on the request before.
             Waits::Request(heads) if heads >= self.awaited.0 => None,
             // Whoever connects wants something.
@@ -275,7 +280,14 @@ impl AsyncRead for Connection {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.is_h2 {
-            return Pin::new(self.stream.get_mut()).poll_read(context, into);
+            let before = into.filled().len();
+            let read = Pin::new(self.stream.get_mut()).poll_read(context, into);
+            if read.is_pending() && self.preface > 0 {
+                ready!(self.poll_too_slow(context));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.preface = self.preface.saturating_sub(into.filled().len() - before);
+            return read;
         }
         ready!(self.poll_checked(context))?;
         self.messages.take(into.remaining(), |bytes| into.put_slice(bytes));

@@ -7,7 +7,7 @@ use std::{
 
 use http::HeaderMap;
 use ipnet::IpNet;
-use pingora::protocols::http::ServerSession;
+use pingora::protocols::{http::ServerSession, raw_connect::ProxyDigest};
 
 use super::{dating::Dating, framing::FramingError, messages::REFUSED};
 
@@ -52,6 +52,19 @@ impl Facts {
             refused_head: OnceLock::new(),
             refused_body: OnceLock::new(),
         }
+    }
+
+    /// The facts about one stream of the connection, of which only its own body can be refused.
+    #[must_use]
+    pub fn of_stream(&self) -> Self {
+        Self::new(self.client, self.is_tls, self.proxies.clone())
+    }
+
+    /// These facts where [`Facts::of`] looks for them: Pingora has no place for what an application knows about a
+    /// client's connection but the digest of a proxy in front of it.
+    pub fn digest(self: &Arc<Self>) -> ProxyDigest {
+        let (none, ()) = http::Response::new(()).into_parts();
+        ProxyDigest::new(Box::new(none.into()), Some(Box::new(Arc::clone(self))))
     }
 
     /// The facts about the connection of a request; none when the connection is not of a listener here.

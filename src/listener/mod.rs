@@ -18,8 +18,10 @@ mod messages;
 mod patience;
 mod proxy_protocol;
 mod room;
+mod streams;
 mod tls;
 mod transport;
+mod uploading;
 
 pub use accept::{Door, serve};
 pub use facts::{Asker, Facts};

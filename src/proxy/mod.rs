@@ -420,7 +420,7 @@ async fn unless_left<T>(
     answer: impl Future<Output = std::result::Result<T, HandlerError>>,
 ) -> std::result::Result<T, HandlerError> {
     let downstream = session.as_downstream_mut();
-    if !reads || downstream.as_http1().is_none() || !downstream.is_body_done() {
+    if !reads || !downstream.is_body_done() {
         return answer.await;
     }
     tokio::select! {

@@ -31,7 +31,7 @@ use super::{A, PACKUMENT, Scene};
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
 /// An authority of certificates, and a folder for files.
-struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     folder: TempDir,
@@ -40,7 +40,7 @@ struct Authority {
 // === impl Authority ===
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, "authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -63,14 +63,14 @@ impl Authority {
     }
 
     /// Writes a new certificate for the gate; its bytes.
-    fn renew(&self) -> Vec<u8> {
+    pub fn renew(&self) -> Vec<u8> {
         let (certificate, key) = self.issue("gate.test");
         write(&self.path("gate.key"), &key.serialize_pem());
         write(&self.path("gate.pem"), &certificate.pem());
         certificate.der().to_vec()
     }
 
-    fn files(&self, client_ca: bool) -> TlsFiles {
+    pub fn files(&self, client_ca: bool) -> TlsFiles {
         TlsFiles {
             certificate: self.path("gate.pem"),
             key: self.path("gate.key"),
@@ -78,7 +78,12 @@ impl Authority {
         }
     }
 
-    async fn connect(&self, address: SocketAddr, alpn: &[u8], own: Option<&Self>) -> TlsStream<TcpStream> {
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        alpn: &[u8],
+        own: Option<&Self>,
+    ) -> TlsStream<TcpStream> {
         self.try_connect(address, alpn, own).await.unwrap()
     }
 
@@ -125,7 +130,7 @@ async fn scene(listener: Listener) -> (Scene, SocketAddr) {
     scene_with(listener, |_| {}).await
 }
 
-async fn scene_with(listener: Listener, change: impl FnOnce(&mut Config)) -> (Scene, SocketAddr) {
+pub async fn scene_with(listener: Listener, change: impl FnOnce(&mut Config)) -> (Scene, SocketAddr) {
     let scene = Scene::with(document, |config| {
         config.listeners = vec![listener];
         change(config);
@@ -135,7 +140,7 @@ async fn scene_with(listener: Listener, change: impl FnOnce(&mut Config)) -> (Sc
     (scene, address)
 }
 
-fn listener(tls: Option<TlsFiles>, forwarded: Forwarded, trusted: &[&str]) -> Listener {
+pub fn listener(tls: Option<TlsFiles>, forwarded: Forwarded, trusted: &[&str]) -> Listener {
     let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
     Listener { address: ([127, 0, 0, 1], 0).into(), tls, forwarded, trusted }
 }
@@ -161,7 +166,7 @@ async fn exchange(
 }
 
 /// Asks over HTTP/2; status and body.
-async fn ask_h2(
+pub async fn ask_h2(
     stream: TlsStream<TcpStream>,
     request: http::Request<()>,
 ) -> Result<(u16, String), h2::Error> {
@@ -179,7 +184,7 @@ async fn ask_h2(
     Ok((status, String::from_utf8(text).unwrap()))
 }
 
-fn h2_request() -> http::Request<()> {
+pub fn h2_request() -> http::Request<()> {
     let request = http::Request::get(format!("https://gate.test{PACKUMENT}"));
     request.header("authorization", "Basic YTph").body(()).unwrap()
 }
@@ -258,13 +263,13 @@ async fn files_that_are_no_certificate_are_a_clear_error() {
 // === HTTP/2 ===
 
 /// A frame of stream `stream` (RFC 9113 §4.1).
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, length @ ..] = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+    [&length[..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// Fields as they are, without a table or a code (RFC 7541 §6.2.2): a library would refuse to send most of these.
-fn fields(rows: &[(&str, &str)]) -> Vec<u8> {
+pub fn fields(rows: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
     rows.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
 }
