@@ -29,6 +29,7 @@
 //! | 2 | [`document`] | URL rewriting, abbreviated packument, representations |
 //! | 2 | [`guard`] | which packages are kept from builds, and documents without them |
 //! | 2 | [`lockfile`] | lockfiles of npm, pnpm, Yarn, Bun and NuGet, and what a build asks for by them |
+//! | 2 | [`trace`] | requests' places in traces, and the spans that a collector gets |
 //! | 2 | [`policy`] | HTTP caching by the book: storing, reuse, freshening |
 //! | 3 | [`archive`] | the file form in which one gate's objects go to another |
 //! | 3 | [`upstream`] | the service: connections, redirects, what its answers mean |
@@ -71,4 +72,5 @@ pub mod proxy;
 pub mod redact;
 pub mod route;
 pub mod throttle;
+pub mod trace;
 pub mod upstream;

@@ -13,7 +13,7 @@ use std::{
 const LAYERS: [&[&str]; 10] = [
     &["ident", "clock", "redact"],
     &["config", "route", "disk"],
-    &["throttle", "blob", "document", "guard", "policy", "lockfile", "listener"],
+    &["throttle", "blob", "document", "guard", "policy", "lockfile", "listener", "trace"],
     &["archive", "upstream", "cache"],
     &["access"],
     &["handler"],

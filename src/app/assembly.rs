@@ -18,9 +18,10 @@ use crate::{
     guard::Guards,
     handler::{Following, Guarding, Handler, HandlerMetrics, Modes, Mounts, Parts},
     throttle::Throttle,
+    trace::Spans,
     upstream::{
         Advisories, Azure, Barred, Breaking, Breaks, Credential, CredentialMetrics, Http, Metered, Mirrored,
-        Resumes, Retries, Retrying, Throttled, Whole,
+        Resumes, Retries, Retrying, Throttled, Traced, Whole,
     },
 };
 
@@ -35,6 +36,7 @@ pub(super) struct Shared<'a> {
     pub(super) store: &'a DiskStore,
     pub(super) throttle: &'a Arc<Throttle>,
     pub(super) key: &'a CallerKey,
+    pub(super) spans: &'a Spans,
 }
 
 /// Opens the store, or waits for who has it.
@@ -83,14 +85,14 @@ fn handler(
     shared: &Shared<'_>,
     gateway: Arc<Gateway>,
 ) -> Result<Handler> {
-    // Innermost first. The connection; the judgement of its host, which knows the dead; a permit, held while the body streams and measured with the wait for it; the
+    // Innermost first. The connection, and the span of what is sent on it; the judgement of its host, which knows the dead; a permit, held while the body streams and measured with the wait for it; the
     // whole of a document, so that one that breaks is a failed try; a bar before dead hosts; and repeats around all of that, because each
     // try is a request of its own to the service: it is counted, stands in the queue and holds no permit while
     // the next one is waited for.
     let retries = Retries::new(registry)?;
     let http = Http::new(&config.upstream).context("upstream")?.counting(retries.clone());
     let breaks = Breaks::new(&config.upstream, &config.outage, registry)?;
-    let judged = Breaking::new(http, breaks.clone());
+    let judged = Breaking::new(Traced::new(http, shared.spans.clone()), breaks.clone());
     let tried = Metered::new(Throttled::new(judged, Arc::clone(shared.throttle), clock.clone()), registry)?;
     let whole = Barred::new(Whole::new(tried, &config.upstream), breaks.clone());
     let upstream = Retrying::new(whole, config.retry, clock.clone(), retries);

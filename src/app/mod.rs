@@ -9,6 +9,7 @@ mod listening;
 mod reloads;
 mod running;
 mod sockets;
+mod traces;
 
 use std::{net::SocketAddr, sync::mpsc, thread::JoinHandle, time::Duration};
 

@@ -8,13 +8,18 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use prometheus::Registry;
-use tokio::{sync::oneshot, task::JoinSet, time::interval};
+use tokio::{
+    sync::oneshot,
+    task::JoinSet,
+    time::{Instant, interval, timeout_at},
+};
 
 use super::{
     Reloads, Sockets,
     assembly::{Shared, handlers, open_store},
     doors::Doors,
     listening::{AdminSockets, Listening, serve, serve_socket},
+    traces::Traces,
 };
 use crate::{
     access::CallerKey,
@@ -69,6 +74,7 @@ struct Running {
     gate: Vec<Listening>,
     admin: Operators,
     jobs: Jobs,
+    traces: Traces,
     drain_timeout: Duration,
     clock: Clock,
 }
@@ -88,13 +94,12 @@ impl Running {
         let registry = Registry::new();
         let (doors, admin_sockets) = bind(&config, &registry, &mut sockets)?;
         let (database, store) = open_store(&config, &clock).await?;
-        let throttle = Arc::new(Throttle::new(&Limits::from(&config.throttle)));
-        let key = CallerKey::load_or_create(&config.store.path).context("the key of the caller hash")?;
-        let key = Arc::new(key);
-        let shared = Shared { database: &database, store: &store, throttle: &throttle, key: &key };
+        let (throttle, key) = (throttle(&config, &registry)?, caller_key(&config)?);
+        let (spans, traces) = Traces::start(&config, &clock, &registry)?;
+        let shared =
+            Shared { database: &database, store: &store, throttle: &throttle, key: &key, spans: &spans };
         let (handler, mounts) = handlers(&config, &clock, &registry, &shared)?;
         let metrics = EdgeMetrics::new(&registry)?;
-        Load::register(&registry, Throttle::clone(&throttle))?;
         let intake = intake(&config, &clock, &key, mounts.paths().clone());
         let (errands, archives, explainer) = stand_ins(&config, &handler, &intake, &registry)?;
         let pinning = Pinning::open(handler.clone(), store.clone(), Arc::clone(&intake.collections)).await?;
@@ -106,9 +111,9 @@ impl Running {
             metrics: metrics.clone(),
             outflow: Outflow::default(),
             access_log: Arc::new(AccessLog::new(config.log.hits_per_line)),
+            spans,
         };
         let (addresses, admin_address) = (doors.addresses()?, admin_sockets.listener.local_addr()?);
-        let jobs = Jobs::default();
         let admin = Admin {
             registry: registry.clone(),
             figures: Arc::new(Figures::new(&registry, store.clone(), handler.clone())?),
@@ -116,7 +121,7 @@ impl Running {
             handler: handler.clone(),
             store: store.clone(),
             key,
-            jobs: jobs.clone(),
+            jobs: Jobs::default(),
             errands,
             archives,
             pinning,
@@ -125,7 +130,6 @@ impl Running {
             control,
         };
         let (readiness, polls) = (admin.readiness.clone(), background(&admin, &mounts, &config.store));
-        let gate = doors.open(edge, &config)?;
         let (modes, reloads) = (handler.parts().modes.clone(), Reloads::new(&registry, clock.now())?);
         let started = Started { addresses, admin_address, registry, modes, reloads, sockets };
         let running = Self {
@@ -135,9 +139,10 @@ impl Running {
             polls,
             metrics,
             readiness,
-            gate,
+            gate: doors.open(edge, &config)?,
             admin: serve_admin(&admin, config.admin.token, admin_sockets)?,
-            jobs,
+            jobs: admin.jobs.clone(),
+            traces,
             drain_timeout: config.listen.drain_timeout,
             clock,
         };
@@ -171,6 +176,7 @@ impl Running {
 
     async fn drain(mut self) {
         self.readiness.set(false);
+        let deadline = Instant::now() + self.drain_timeout;
         self.polls.shutdown().await;
         // Operators can watch until the end: their listener closes last.
         for listening in &self.gate {
@@ -186,7 +192,7 @@ impl Running {
             }
         };
         // Clients are waited for; operators' jobs, which would go on asking for more, are not.
-        let ((), idle) = tokio::join!(self.jobs.shut_down(), tokio::time::timeout(self.drain_timeout, idle));
+        let ((), idle) = tokio::join!(self.jobs.shut_down(), timeout_at(deadline, idle));
         if idle.is_err() {
             tracing::warn!(requests = self.metrics.in_flight(), "drain timeout: requests are cut off");
         }
@@ -199,7 +205,8 @@ impl Running {
         }
         // Also to who ordered this. One that takes longer is cut off.
         let _ = tokio::time::timeout(LAST_WORDS, self.admin.answering.over()).await;
-        if let Err(error) = self.store.close().await {
+        let ((), closed) = tokio::join!(self.traces.flush(deadline), self.store.close());
+        if let Err(error) = closed {
             tracing::error!(%error, "the store was not closed cleanly");
         }
         drop(self.database);
@@ -213,6 +220,17 @@ fn bind(config: &Config, registry: &Registry, sockets: &mut Sockets) -> Result<(
     let admin = AdminSockets::bind(&config.admin, sockets)?;
     sockets.close_rest();
     Ok((doors, admin))
+}
+
+fn throttle(config: &Config, registry: &Registry) -> Result<Arc<Throttle>> {
+    let throttle = Throttle::new(&Limits::from(&config.throttle));
+    Load::register(registry, throttle.clone())?;
+    Ok(Arc::new(throttle))
+}
+
+fn caller_key(config: &Config) -> Result<Arc<CallerKey>> {
+    let key = CallerKey::load_or_create(&config.store.path).context("the key of the caller hash")?;
+    Ok(Arc::new(key))
 }
 
 fn intake(config: &Config, clock: &Clock, key: &Arc<CallerKey>, mounts: MountPaths) -> Intake {

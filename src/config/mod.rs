@@ -25,6 +25,7 @@ mod settings;
 pub mod store;
 mod text_enum;
 pub mod throttle;
+pub mod trace;
 pub mod units;
 pub mod upstream;
 
@@ -56,6 +57,7 @@ pub use self::{
     settings::{Setting, Settings},
     store::StoreSettings,
     throttle::{PerSecond, Throttle},
+    trace::TraceSettings,
     upstream::Upstream,
 };
 use keys::{Findings, Keys};
@@ -104,6 +106,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// `[log]`.
     pub log: Log,
+    /// `[trace]`.
+    pub trace: TraceSettings,
 }
 
 /// A configuration with the value of every key, for printing.
@@ -191,6 +195,7 @@ impl Config {
             pins: Pin::read_all(root, findings),
             audit: AuditSettings::read(Keys::take(root, "audit", findings)),
             log: Log::read(Keys::take(root, "log", findings)),
+            trace: TraceSettings::read(Keys::take(root, "trace", findings), environment),
         }
     }
 }

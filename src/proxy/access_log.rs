@@ -8,10 +8,11 @@ use std::{
 use http::HeaderValue;
 use pingora::Error;
 
-use super::{context::RequestContext, trace::Trace};
+use super::context::RequestContext;
 use crate::{
     handler::{Ended, Handler, HandlerError},
     route::{Mounted, Route, Target},
+    trace::Trace,
 };
 
 /// The canonical key of what a request asks for.
@@ -140,7 +141,7 @@ fn line(error: Option<&Error>, context: &RequestContext) {
         activity_id = text(&context.activity_id),
         trace_id = trace(Trace::id),
         span_id = trace(Trace::span),
-        parent_id = trace(Trace::parent),
+        parent_id = context.trace.as_ref().and_then(Trace::parent),
         error = context.error.unwrap_or("-"),
         broken = error.map_or("-", |error| error.etype().as_str()),
         "request"

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
 
-use super::{metrics::InFlight, outflow::Outflow, passage::Collected, progress::Progress, trace::Trace};
+use super::{metrics::InFlight, outflow::Outflow, passage::Collected, progress::Progress};
 use crate::{
     access::CallerId,
     document::rewrite::Rewriter,
     handler::{CacheStatus, Forward, HandlerError, RouteClass},
     throttle::{Permit, ThrottleError},
+    trace::{Span, Trace},
 };
 
 /// The service's id of an answer; its support asks for it.
@@ -44,7 +45,7 @@ pub struct RequestContext {
     pub answered: bool,
     /// Body bytes sent.
     pub sent: u64,
-    /// The trace that the client began.
+    /// The trace that it is part of.
     pub trace: Option<Trace>,
     /// Content id of the package's bytes, as far as it is known, with the quotes of a tag.
     pub storage_id: Option<HeaderValue>,
@@ -81,6 +82,8 @@ pub struct Forwarding {
     pub is_refused: bool,
     /// What the client is told instead of the service's answer.
     pub refusal: Option<HandlerError>,
+    /// The span of the request to the service.
+    pub span: Option<Span>,
 }
 
 // === impl RequestContext ===
@@ -136,6 +139,7 @@ impl Forwarding {
             body: None,
             is_refused: false,
             refusal: None,
+            span: None,
         }
     }
 

@@ -15,10 +15,11 @@ use http::Method;
 use moka::sync::Cache;
 use pingora::{Error, ErrorType};
 
-use super::{AccessLog, Edge, EdgeMetrics, Intake, Outflow, RequestContext, access_log, intake};
+use super::{AccessLog, Edge, EdgeMetrics, Intake, Outflow, RequestContext, access_log, intake, spans};
 use crate::{
     handler::{Handler, Hit},
     listener::{Answer, Facts, FastPath},
+    trace::Spans,
 };
 use head::Head;
 use remembered::Remembered;
@@ -35,6 +36,7 @@ pub struct HitPath {
     metrics: EdgeMetrics,
     outflow: Outflow,
     access_log: Arc<AccessLog>,
+    spans: Spans,
     remembered: Cache<Box<[u8]>, Arc<Remembered>>,
 }
 
@@ -55,6 +57,7 @@ impl HitPath {
             metrics: edge.metrics.clone(),
             outflow: edge.outflow.clone(),
             access_log: Arc::clone(&edge.access_log),
+            spans: edge.spans.clone(),
             remembered: Cache::builder().weigher(weight).max_capacity(MEMORY).build(),
         }
     }
@@ -109,7 +112,7 @@ impl FastPath for HitPath {
         };
         let body = of.body(&hit)?;
         let mut context = RequestContext::new(self.metrics.begin(), self.outflow.clone());
-        context.client = Some(client);
+        (context.client, context.trace) = (Some(client), self.spans.begin());
         context.sent = body.len() as u64;
         of.describe(&mut context, &hit);
         let is_last = is_last || head.closes;
@@ -130,5 +133,6 @@ impl FastPath for HitPath {
         access_log::note(&context, &self.handler);
         let error = error.map(|error| Error::because(ErrorType::WriteError, "the answer broke off", error));
         self.access_log.line(error.as_deref(), &context);
+        spans::over(&self.spans, error.as_deref(), &mut context);
     }
 }

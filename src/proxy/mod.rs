@@ -17,7 +17,7 @@ mod progress;
 pub mod range;
 mod reply;
 mod service;
-mod trace;
+mod spans;
 mod understand;
 mod upload;
 
@@ -49,6 +49,7 @@ use crate::{
         WRITE_MOST,
     },
     listener::Facts,
+    trace::{Span, Spans},
 };
 use context::Forwarding;
 use error_reply::ErrorReply;
@@ -77,6 +78,8 @@ pub struct Edge {
     pub outflow: Outflow,
     /// Which requests have a line in the log.
     pub access_log: Arc<AccessLog>,
+    /// Where finished spans go.
+    pub spans: Spans,
 }
 
 // === impl Edge ===
@@ -230,8 +233,14 @@ impl ProxyHttp for Edge {
     ) -> Result<()> {
         let Some(forwarding) = &mut context.forward else { return Ok(()) };
         self.forwarder.request(upstream, forwarding)?;
-        if let Some(trace) = &context.trace {
-            trace.continue_at(&session.req_header().headers, upstream)?;
+        // Another try is another request; the span of the one before ends here.
+        forwarding.span =
+            spans::forwarded(&self.spans, context.trace.as_ref(), &forwarding.forward, upstream);
+        let asks = forwarding.span.as_ref().map(Span::trace).or(context.trace.as_ref());
+        if let Some(asks) = asks {
+            for (name, value) in &asks.onward(&session.req_header().headers) {
+                upstream.append_header(name, value)?;
+            }
         }
         if session.req_header().version < Version::HTTP_11 {
             // RFC 9110 §10.1.1: not understood there, so not meant.
@@ -274,6 +283,9 @@ impl ProxyHttp for Edge {
         if interim {
             forward::interim(response);
             return Ok(());
+        }
+        if let Some(span) = &mut forwarding.span {
+            span.status(response.status.as_u16());
         }
         forwarding.refusal = self.forwarder.refusal(response, forwarding);
         let refused = forwarding.refusal.is_some() || response.status.is_client_error();
@@ -404,6 +416,7 @@ impl ProxyHttp for Edge {
         self.metrics.ended(context);
         access_log::note(context, &self.handler);
         self.access_log.line(error, context);
+        spans::over(&self.spans, error, context);
         if error.is_none() || context.answered {
             // The service is done with the request; only the client's connection is still of use.
             context.forward = None;

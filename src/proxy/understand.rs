@@ -7,11 +7,11 @@ use super::{
     Edge, RequestContext,
     error_reply::{self, ErrorReply},
     intake::{Head, IntakeError},
-    trace::Trace,
 };
 use crate::{
     handler::{MountRequest, Request, RouteClass},
     listener::Facts,
+    trace::Trace,
 };
 
 /// What a request's head means.
@@ -40,7 +40,7 @@ impl Edge {
         }
         let asker = facts.map(|facts| facts.asker(&head.headers));
         context.client = asker.map(|asker| asker.address);
-        context.trace = Trace::of(&head.headers);
+        context.trace = self.spans.of(&head.headers);
         let parts = Head {
             method: &head.method,
             uri: &head.uri,

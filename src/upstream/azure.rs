@@ -26,6 +26,7 @@ use crate::{
     ident::Name,
     redact::SignedUrl,
     throttle::{Asker, Work},
+    trace::TRACEPARENT,
 };
 
 /// Most redirects within the service for one request. One is usual (REST content to the protocol route,
@@ -87,11 +88,11 @@ impl Azure {
     ) -> Result<Answer, UpstreamError> {
         request.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         request.whole = matches!(expect, Expect::Json | Expect::Xml);
-        let (whole, asker) = (request.whole, request.asker.clone());
+        let (whole, asker, trace) = (request.whole, request.asker.clone(), trace_of(&request));
         match self.follow(request, expect).await? {
             Located::Direct(response) => Ok(Answer::Success(response)),
             Located::Redirect(location) => {
-                let blob = UpstreamRequest { whole, ..blob_request(&location.url, asker) };
+                let blob = UpstreamRequest { whole, ..blob_request(&location.url, asker, trace) };
                 self.fetch_blob(&blob).await.map(Answer::Success)
             }
             Located::Refused(refused) => Ok(Answer::Refused(refused)),
@@ -117,7 +118,8 @@ impl Azure {
         location: BlobLocation,
         mut request: UpstreamRequest,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let response = self.download(&location.url, None, request.asker.clone()).await?;
+        let first = blob_request(&location.url, request.asker.clone(), trace_of(&request));
+        let response = self.fetch_blob(&first).await?;
         request.asker = request.asker.lasting();
         let source = Package { azure: self.clone(), request };
         Ok(Resuming::wrap(response, source, location, self.resumes.clone()))
@@ -130,7 +132,7 @@ impl Azure {
         range: Option<HeaderValue>,
         asker: Asker,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let mut request = blob_request(url, asker);
+        let mut request = blob_request(url, asker, None);
         request.headers.extend(range.map(|range| (RANGE, range)));
         self.fetch_blob(&request).await
     }
@@ -168,7 +170,7 @@ impl Azure {
 #[async_trait]
 impl Source for Package {
     async fn open(&self, url: &SignedUrl, part: Option<Part>) -> Result<UpstreamResponse, UpstreamError> {
-        let mut request = blob_request(url, self.request.asker.clone());
+        let mut request = blob_request(url, self.request.asker.clone(), trace_of(&self.request));
         (request.deadline, request.fresh) = (Some(Instant::now() + REST_PATIENCE), true);
         if let Some(Part { first, tag }) = part {
             let range = HeaderValue::try_from(format!("bytes={first}-"));
@@ -193,9 +195,15 @@ impl Source for Package {
     }
 }
 
-fn blob_request(url: &SignedUrl, asker: Asker) -> UpstreamRequest {
+/// Which span asks. A blob host is not told; the gate notes it.
+fn trace_of(request: &UpstreamRequest) -> Option<HeaderValue> {
+    request.headers.get(TRACEPARENT).cloned()
+}
+
+fn blob_request(url: &SignedUrl, asker: Asker, trace: Option<HeaderValue>) -> UpstreamRequest {
     let mut request = UpstreamRequest::get(Target::Blob(url.clone()), asker);
     request.work = Work::Download;
     request.headers.insert(ACCEPT, OCTET_STREAM);
+    request.headers.extend(trace.map(|trace| (TRACEPARENT, trace)));
     request
 }

@@ -222,6 +222,11 @@ impl BodyStream for MeteredBody {
     }
 }
 
+/// How an exchange ended that failed so.
+pub(super) fn ended_by(error: &UpstreamError) -> &'static str {
+    Outcome::of_error(error).as_str()
+}
+
 fn registered<C: Collector + Clone + 'static>(
     registry: &Registry,
     collector: C,

@@ -11,6 +11,7 @@ pub mod answer;
 pub mod azure;
 pub mod body;
 pub mod breaking;
+mod collector;
 mod connector;
 pub mod credential;
 mod dialer;
@@ -27,6 +28,7 @@ pub mod retrying;
 mod silence;
 pub mod sites;
 pub mod throttled;
+mod traced;
 pub mod whole;
 
 use std::fmt;
@@ -41,6 +43,7 @@ pub use self::{
     answer::{Answer, Expect, Refused},
     azure::{Azure, Located},
     breaking::{Barred, Breaking, Breaks, HostClass, HostState},
+    collector::TraceCollector,
     connector::head_excess,
     credential::{Credential, CredentialError, CredentialMetrics},
     dialer::Dialer,
@@ -51,6 +54,7 @@ pub use self::{
     retrying::{Retries, Retrying},
     sites::BlobLocation,
     throttled::Throttled,
+    traced::Traced,
     whole::Whole,
 };
 

@@ -84,6 +84,18 @@ impl Outgoing {
         Self { origin: base.origin.clone(), method: Method::POST, path, headers, body }.addressed()
     }
 
+    /// A message of the gate's own.
+    pub(super) fn message(
+        base: &Base,
+        path: &str,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Self, UpstreamError> {
+        headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_TOKEN));
+        let path = format!("{}{path}", base.prefix);
+        Self { origin: base.origin.clone(), method: Method::POST, path, headers, body }.addressed()
+    }
+
     /// With `Host`, and the length of the body if there is one.
     fn addressed(mut self) -> Result<Self, UpstreamError> {
         let host = HeaderValue::try_from(self.origin.authority());

@@ -52,6 +52,7 @@ mod throttled_service;
 mod throttling;
 mod timing;
 mod tls;
+mod traces;
 mod verify;
 mod warm;
 mod writes;

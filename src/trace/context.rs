@@ -1,24 +1,25 @@
-//! The trace that a request is part of (W3C Trace Context, level 1).
+//! A request's place in a trace (W3C Trace Context, level 1).
 //!
-//! Only a client begins a trace. A request that comes with a valid `traceparent` is one span of it: the log names the
-//! trace, and what the service is asked for it carries the same trace with this span as the parent, next to the client's
-//! `tracestate`. A header that does not hold is left out, as the specification wants (§4.3), and a blob host gets none.
-//! Who joins another request's fetch is part of that one's trace there; its own line tells the rest. Spans are not
-//! exported: the access log has the same times.
+//! A request that comes with a valid `traceparent` is one span of the trace that it names; what the service is asked for
+//! it carries the same trace with this span, or one below it, as the parent, next to the client's `tracestate`. A header
+//! that does not hold is left out, as the specification wants (§4.3), and a blob host gets none. Who joins another
+//! request's fetch is part of that one's trace there; its own line in the log tells the rest.
 
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pingora::{Result, http::RequestHeader};
 
 /// The header.
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What vendors add to it.
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Longest `tracestate` that must be passed on (§3.3.1.5), in bytes.
 const LONGEST_STATE: usize = 512;
 /// Length of `traceparent` in version 00; later ones may be longer and begin the same (§4.3).
 const LENGTH: usize = 55;
+
+/// The only flag of version 00.
+const SAMPLED: u8 = 1;
 
 /// One request's place in a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,23 @@ pub struct Trace {
 impl Trace {
     /// A new span of the trace that the headers name; `None` when they name none.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
-        Self::with_span(headers, || rand::random_range(1..=u64::MAX))
+        Self::with_span(headers, new_span)
+    }
+
+    /// The first span of a new trace.
+    pub fn begin(is_sampled: bool) -> Self {
+        Self { id: rand::random_range(1..=u128::MAX), parent: 0, span: new_span(), flags: is_sampled.into() }
+    }
+
+    /// A new span below this one.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { parent: self.span, span: new_span(), ..*self }
+    }
+
+    /// Whether whoever began the trace wants its spans to be kept.
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
     }
 
     fn with_span(headers: &HeaderMap, span: impl FnOnce() -> u64) -> Option<Self> {
@@ -64,7 +81,9 @@ impl Trace {
         headers.remove(TRACEPARENT);
         let value = trace.and_then(|trace| HeaderValue::try_from(trace.to_string()).ok());
         let state: usize = headers.get_all(TRACESTATE).iter().map(HeaderValue::len).sum();
-        if value.is_none() || state > LONGEST_STATE {
+        // The state belongs to the header beside it, and a trace that begins here had none (§4.3).
+        let has_none = trace.is_none_or(|trace| trace.parent == 0);
+        if value.is_none() || has_none || state > LONGEST_STATE {
             headers.remove(TRACESTATE);
         }
         if let Some(value) = value {
@@ -72,12 +91,12 @@ impl Trace {
         }
     }
 
-    /// Names this span as the parent of a request that is forwarded, with the state that the client sent.
-    pub fn continue_at(&self, client: &HeaderMap, upstream: &mut RequestHeader) -> Result<()> {
+    /// The headers of a request that goes on with this span as the parent, and the state that the client sent.
+    pub fn onward(&self, client: &HeaderMap) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.extend(client.get_all(TRACESTATE).iter().map(|state| (TRACESTATE, state.clone())));
         Self::continue_in(Some(self), &mut headers);
-        headers.iter().try_for_each(|(name, value)| upstream.append_header(name, value).map(drop))
+        headers
     }
 
     /// Id of the trace, as it is written.
@@ -90,17 +109,27 @@ impl Trace {
         format!("{:016x}", self.span)
     }
 
-    /// Id of the client's span.
-    pub fn parent(&self) -> String {
-        format!("{:016x}", self.parent)
+    /// Id of the span above it; none when it is the first.
+    pub fn parent(&self) -> Option<String> {
+        (self.parent != 0).then(|| format!("{:016x}", self.parent))
+    }
+
+    /// The ids of trace, span and the span above it, in bytes; the last is empty when it is the first.
+    pub(super) fn bytes(&self) -> [Vec<u8>; 3] {
+        let parent = if self.parent == 0 { Vec::new() } else { self.parent.to_be_bytes().to_vec() };
+        [self.id.to_be_bytes().to_vec(), self.span.to_be_bytes().to_vec(), parent]
     }
 }
 
 /// The header for who is asked next. Of the flags only `sampled` is known here (§3.2.2.5).
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.id, self.span, self.flags & 1)
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.id, self.span, self.flags & SAMPLED)
     }
+}
+
+fn new_span() -> u64 {
+    rand::random_range(1..=u64::MAX)
 }
 
 fn is_lower_hex(byte: u8) -> bool {
@@ -130,7 +159,7 @@ mod tests {
             let mut headers = headers(&[&given]);
             headers.insert(TRACESTATE, HeaderValue::from_static("vendor=1"));
             let trace = Trace::with_span(&headers, || 7).unwrap();
-            assert_eq!((trace.id().as_str(), trace.parent().as_str()), (ID, "00f067aa0ba902b7"));
+            assert_eq!((trace.id().as_str(), trace.parent().as_deref()), (ID, Some("00f067aa0ba902b7")));
             Trace::continue_in(Some(&trace), &mut headers);
             assert_eq!(headers[TRACEPARENT], format!("00-{ID}-0000000000000007-{flags}"));
             assert_eq!(headers[TRACESTATE], "vendor=1");
@@ -160,6 +189,22 @@ mod tests {
             assert_eq!(trace, None, "{texts:?}");
             Trace::continue_in(trace.as_ref(), &mut headers);
             assert!(headers.is_empty(), "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn a_trace_that_begins_here_has_no_parent_and_no_state_and_hands_its_flag_down() {
+        for sampled in [true, false] {
+            let trace = Trace::begin(sampled);
+            assert_eq!((trace.parent(), trace.is_sampled()), (None, sampled));
+            let mut headers = headers(&[]);
+            headers.insert(TRACESTATE, HeaderValue::from_static("vendor=1"));
+            assert_eq!(trace.onward(&headers).len(), 1);
+            Trace::continue_in(Some(&trace), &mut headers);
+            assert_eq!(headers.len(), 1, "{headers:?}");
+            let child = trace.child();
+            assert_eq!((child.id(), child.parent()), (trace.id(), Some(trace.span())));
+            assert!(child.span() != trace.span() && child.is_sampled() == sampled);
         }
     }
 }
