@@ -190,6 +190,8 @@ impl Handler {
         if !matches!(self.parts.access.standing(asks, feed, self.now()), Standing::Allowed) {
             return None;
         }
+        let asking = asking(&request, request.address, spelled.as_ref().unwrap_or(feed));
+        self.parts.gateway.lets_in(asking, gate.is_some(), identity, self.now())?;
         let audience = asks.audience();
         let object = match &route.target {
             Target::Document(route) => {
@@ -217,13 +219,7 @@ impl Handler {
         {
             return None;
         }
-        let asking = Asking {
-            caller: &request.caller,
-            address: Some(address),
-            org: &request.route.org,
-            feed: Some(spelled.as_ref().unwrap_or(feed)),
-            needs: Rights::Read,
-        };
+        let asking = asking(request, Some(address), spelled.as_ref().unwrap_or(feed));
         let identity = |feed: &FeedRef| self.known_identity(feed);
         let by = self.parts.gateway.lets_in(asking, gate.is_some(), identity, now)?;
         let hit = match object {
@@ -269,5 +265,15 @@ impl Handler {
         }
         let blob = self.parts.blobs.open_in_memory(&entry.id)?;
         Some(Hit { since: entry.named_at, ttl: None, content: Content::Package(Arc::clone(route), blob) })
+    }
+}
+
+fn asking<'a>(request: &'a Request, address: Option<IpAddr>, feed: &'a FeedRef) -> Asking<'a> {
+    Asking {
+        caller: &request.caller,
+        address,
+        org: &request.route.org,
+        feed: Some(feed),
+        needs: Rights::Read,
     }
 }
