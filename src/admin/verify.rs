@@ -1,4 +1,5 @@
-//! `POST /admin/v1/verify`: reads the whole store again, as a job. `GET /admin/v1/quarantine`: the files that failed.
+//! `POST /admin/v1/verify`: reads the whole store again, as a job. `GET /admin/v1/quarantine`: the files and values
+//! that failed.
 //!
 //! Body: `{"bytes_per_second": 10485760, "repair": true, "credential": "…"}`, each of them optional. `credential` is a
 //! personal access token with which what is damaged is fetched anew; without one it is asked for anonymously. The job's
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     access::{Caller, CallerKey},
     blob::{BlobStore as _, DiskStore, Quarantined},
+    disk::DamagedValue,
     handler::{Handler, Verification},
 };
 
@@ -60,7 +62,12 @@ pub(super) fn routes(verifying: &Verifying) -> Vec<Route> {
 async fn quarantined(store: &DiskStore) -> Result<Answer, Problem> {
     let files = store.quarantined().await.map_err(failed)?;
     let shown = |file: &Quarantined| json!({ "storage_id": file.id.to_string(), "bytes": file.bytes, "since": seconds(file.since) });
-    Answer::json(&json!({ "files": files.iter().map(shown).collect::<Vec<_>>() }))
+    let values = store.quarantined_values().await.map_err(failed)?;
+    let value = |value: &DamagedValue| json!({ "tree": value.tree, "key_hash": value.key_hash, "bytes": value.bytes, "since": seconds(value.since) });
+    Answer::json(&json!({
+        "files": files.iter().map(shown).collect::<Vec<_>>(),
+        "values": values.iter().map(value).collect::<Vec<_>>(),
+    }))
 }
 
 fn start(verifying: &Verifying, request: &Request) -> Result<Answer, Problem> {

@@ -14,7 +14,7 @@ use crate::config::units;
 /// Read the whole store again and check every byte of it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
-    /// Verify nothing, but list the files that failed before and were put aside.
+    /// Verify nothing, but list the files and values that failed before and were put aside.
     #[arg(long, conflicts_with_all = ["repair", "rate"])]
     quarantine: bool,
     /// Fetch what is damaged from the service.
@@ -62,9 +62,14 @@ fn size(text: &str) -> Result<u64, &'static str> {
 }
 
 fn quarantined(found: &Value) -> String {
-    let mut table = Table::new(&["storage id", "size", "found at (seconds since 1970)"], &[1, 2]);
-    for file in found["files"].as_array().into_iter().flatten() {
+    let mut table = Table::new(&["what", "size", "found at (seconds since 1970)"], &[1, 2]);
+    let list = |key: &str| found[key].as_array().cloned().unwrap_or_default();
+    for file in list("files") {
         table.row([cell(&file["storage_id"]), table::size(&file["bytes"]), cell(&file["since"])]);
+    }
+    for value in list("values") {
+        let name = format!("{}-{}.value", cell(&value["tree"]), cell(&value["key_hash"]));
+        table.row([name, table::size(&value["bytes"]), cell(&value["since"])]);
     }
     if table.is_empty() { "nothing was put aside\n".to_owned() } else { table.text() }
 }
@@ -78,6 +83,13 @@ fn text(found: &Value) -> String {
         for one in list(key) {
             let _ = writeln!(text, "{what:9} {}", one.as_str().unwrap_or("?"));
         }
+    }
+    let values = number("damaged_values");
+    if values > 0 {
+        let _ = writeln!(
+            text,
+            "damaged   {values} values of the database since the start; --quarantine lists them"
+        );
     }
     if list("damaged_blobs").is_empty() && list("lost").is_empty() {
         text.push_str("sound\n");

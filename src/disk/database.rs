@@ -18,7 +18,9 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{DiskError, SpaceGuard, StoreDirectory, Tree, TreeName, tree::guarded};
+use super::{
+    DamagedValue, DiskError, SpaceGuard, StoreDirectory, Tree, TreeName, damage::Damage, tree::guarded,
+};
 
 /// Fixed when a database is created; see above.
 const SEGMENT_SIZE: usize = 2 * 1024 * 1024;
@@ -82,7 +84,7 @@ struct Inner {
     trees: Vec<Tree>,
     sled: sled::Db,
     space: Arc<SpaceGuard>,
-    damaged: Arc<AtomicU64>,
+    damage: Arc<Damage>,
     flushes: GroupedFlush,
     directory: StoreDirectory,
 }
@@ -120,10 +122,10 @@ impl Database {
         };
         directory.close_database_to_others().map_err(fail)?;
         let space = Arc::new(SpaceGuard::new(directory.root(), settings.free_reserve));
-        let damaged = Arc::<AtomicU64>::default();
-        let trees = open_trees(&sled, &space, &damaged).map_err(|refusal| fail(refusal.into_io()))?;
+        let damage = Arc::new(Damage::open(directory.quarantine()).map_err(fail)?);
+        let trees = open_trees(&sled, &space, &damage).map_err(|refusal| fail(refusal.into_io()))?;
         bring_to_form(&sled, &trees).map_err(|error| fail(error.source))?;
-        let inner = Inner { trees, sled, space, damaged, flushes: GroupedFlush::default(), directory };
+        let inner = Inner { trees, sled, space, damage, flushes: GroupedFlush::default(), directory };
         Ok(Opened { database: Self { inner: Arc::new(inner) }, moved_aside })
     }
 
@@ -134,7 +136,12 @@ impl Database {
 
     /// Values that were found damaged, and removed, since it was opened.
     pub fn damaged(&self) -> u64 {
-        self.inner.damaged.load(Ordering::Relaxed)
+        self.inner.damage.count()
+    }
+
+    /// Those that are kept aside, oldest first; at most a thousand. Blocking.
+    pub fn damaged_values(&self) -> Result<Vec<DamagedValue>, DiskError> {
+        self.inner.damage.values().map_err(DiskError::during("read quarantine"))
     }
 
     /// Reads every value but those of chunks, which are read with their blobs, so that damaged ones are found and removed;
@@ -264,14 +271,10 @@ fn bring_to_form(sled: &sled::Db, trees: &[Tree]) -> Result<(), DiskError> {
     guarded("write form", || sled.insert(key, form).and_then(|_| sled.flush())).map(drop)
 }
 
-fn open_trees(
-    sled: &sled::Db,
-    space: &Arc<SpaceGuard>,
-    damaged: &Arc<AtomicU64>,
-) -> Result<Vec<Tree>, Refusal> {
+fn open_trees(sled: &sled::Db, space: &Arc<SpaceGuard>, damage: &Arc<Damage>) -> Result<Vec<Tree>, Refusal> {
     let open = |name: TreeName| {
         let tree = sled.open_tree(name.as_str()).map_err(Refusal::of)?;
-        Ok(Tree::new(tree, Arc::clone(space), Arc::clone(damaged)))
+        Ok(Tree::new(tree, Arc::clone(space), Arc::clone(damage)))
     };
     TreeName::ALL.into_iter().map(open).collect()
 }

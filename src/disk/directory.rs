@@ -6,7 +6,7 @@
 //!         sled.unreadable-{n}/     a database that could not be opened; only the newest is kept
 //!         blobs/{xx}/{66 hex}      one file per large blob; xx = the first two digits of its id
 //!         partial/                 files being written; emptied when the store is opened
-//!         quarantine/              files that failed their check
+//!         quarantine/              files that failed their check, and values of the database that did
 //! ```
 //!
 //! Directories are 0700 and files 0600: packages of private feeds are nobody else's business.

@@ -6,6 +6,7 @@
 //! Every call here blocks. Callers on async threads go through [`off_thread`], except for point reads of
 //! pages that are hot (a few microseconds).
 
+mod damage;
 mod database;
 mod directory;
 mod space;
@@ -13,6 +14,7 @@ mod tree;
 
 use std::io;
 
+pub use damage::DamagedValue;
 pub use database::{Database, DatabaseSettings, OpenError, Opened};
 pub use directory::{StoreDirectory, create_private, sync_directory};
 pub use space::SpaceGuard;

@@ -6,21 +6,18 @@
 //!
 //! Every value is *sealed*: four bytes behind it are the CRC-32 of key and value. sled checks its own pages when it reads
 //! them, but not what a page says once it was read wrongly or written wrongly. A value that does not have its seal is
-//! damaged: it is removed, counted, and missing for whoever asked.
+//! damaged: it is removed, counted, kept aside, and missing for whoever asked.
 
 use std::{
     io,
     ops::RangeBounds,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use bytes::Bytes;
 
-use super::{DiskError, SpaceGuard};
+use super::{DiskError, SpaceGuard, damage::Damage};
 
 /// The trees there are. sled reads all of a tree's ancestors for every tree, so they stay few.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +55,7 @@ pub enum TreeName {
 pub struct Tree {
     sled: sled::Tree,
     space: Arc<SpaceGuard>,
-    damaged: Arc<AtomicU64>,
+    damage: Arc<Damage>,
 }
 
 /// Length of the seal behind a value, in bytes.
@@ -115,9 +112,9 @@ impl TreeName {
 // === impl Tree ===
 
 impl Tree {
-    /// `damaged` counts, for all trees, the values that were.
-    pub(super) fn new(sled: sled::Tree, space: Arc<SpaceGuard>, damaged: Arc<AtomicU64>) -> Self {
-        Self { sled, space, damaged }
+    /// `damage` counts and keeps, for all trees, the values that were damaged.
+    pub(super) fn new(sled: sled::Tree, space: Arc<SpaceGuard>, damage: Arc<Damage>) -> Self {
+        Self { sled, space, damage }
     }
 
     /// The value of `key`.
@@ -189,11 +186,10 @@ impl Tree {
             return Ok(Some(Bytes::from_owner(stored).slice(..length)));
         }
         let nothing: Option<sled::IVec> = None;
-        let swapped = guarded("remove from tree", || self.sled.compare_and_swap(key, Some(stored), nothing))?;
+        let swapped =
+            guarded("remove from tree", || self.sled.compare_and_swap(key, Some(&stored), nothing))?;
         if swapped.is_ok() {
-            self.damaged.fetch_add(1, Ordering::Relaxed);
-            let tree = String::from_utf8_lossy(&self.sled.name()).into_owned();
-            tracing::error!(tree, "a damaged value in the database was removed");
+            self.damage.note(&String::from_utf8_lossy(&self.sled.name()), key, &stored, &self.space);
         }
         Ok(None)
     }

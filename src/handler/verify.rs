@@ -1,7 +1,7 @@
 //! Is everything in the store still what it was stored as? On demand, and slowly behind everything else.
 //!
 //! Readers check every byte before it is sent, so this protects no client: it finds damage before anybody needs what is
-//! damaged. What fails is removed at once (a file is put aside) and fetched anew by its next reader, or here, with a credential of the
+//! damaged. What fails is removed at once (and put aside) and fetched anew by its next reader, or here, with a credential of the
 //! operator's: in the access mode *passthrough* the gate has none of its own.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -41,7 +41,7 @@ pub struct Verified {
     pub bytes: u64,
     /// Blobs that were damaged, and are removed.
     pub damaged_blobs: Vec<String>,
-    /// Values of the database that were damaged since the start, and are removed.
+    /// Values of the database that were damaged since the start, and are removed and put aside.
     pub damaged_values: u64,
     /// What the damage cost: keys of packages and documents.
     pub lost: Vec<String>,

@@ -135,6 +135,12 @@ async fn every_flipped_byte_is_found_and_repaired() {
     assert_eq!(found["damaged_blobs"].as_array().unwrap().len(), files + chunks.len(), "{found:#}");
     let address = AdminAddress::Tcp(scene.gate().admin_address().to_string());
     let aside = Client::new(address, None).get("/admin/v1/quarantine").await.unwrap();
+    let mut kept: Vec<_> = aside["values"].as_array().unwrap().iter().map(|one| &one["tree"]).collect();
+    kept.sort_by_key(ToString::to_string);
+    assert_eq!(kept.len(), values, "{aside:#}");
+    assert!(
+        kept[..10].iter().all(|tree| *tree == "blob") && kept[40..].iter().all(|tree| *tree == "package")
+    );
     let aside = aside["files"].as_array().unwrap();
     // A hundredth of the budget has room for all.
     assert_eq!(aside.len(), files, "{aside:?}");

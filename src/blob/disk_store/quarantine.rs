@@ -1,9 +1,9 @@
 //! What failed its check is put aside: not served, not part of the store any more, but there for whoever wants to know what
 //! became of it.
 //!
-//! Only blobs in files of their own, which are what a failing disk shows in; a value of the database that lost its seal has
-//! told all it can. The newest [`MOST`] files stay, up to a hundredth of the store's budget in all and beside it. They may be
-//! removed at any time.
+//! Here blobs in files of their own; values of the database that lost their seal are put beside them by
+//! [`Database`](crate::disk::Database). The newest [`MOST`] files stay, up to a hundredth of the store's budget in all and beside
+//! it. They may be removed at any time.
 
 use std::{
     fs, io,
@@ -15,7 +15,7 @@ use super::{
     DiskStore,
     vault::{Vault, failed},
 };
-use crate::{blob::BlobError, ident::StorageId};
+use crate::{blob::BlobError, disk::DamagedValue, ident::StorageId};
 
 /// Files that are kept.
 const MOST: usize = 100;
@@ -88,6 +88,14 @@ impl DiskStore {
     /// When their folder cannot be read.
     pub async fn quarantined(&self) -> Result<Vec<Quarantined>, BlobError> {
         self.blocking("read quarantine", |vault| vault.quarantined().map_err(failed("read quarantine"))).await
+    }
+
+    /// The values of the database that were kept aside since they lost their seal, oldest first.
+    ///
+    /// # Errors
+    /// When their folder cannot be read.
+    pub async fn quarantined_values(&self) -> Result<Vec<DamagedValue>, BlobError> {
+        self.blocking("read quarantine", |vault| Ok(vault.database.damaged_values()?)).await
     }
 }
 

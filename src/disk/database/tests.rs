@@ -53,6 +53,16 @@ fn a_value_with_a_flipped_byte_is_missing_and_counted() {
     let left: Vec<_> = tree.entries().map(|entry| entry.unwrap().0).collect();
     assert_eq!((left.as_slice(), database.damaged()), (&["d".into()][..], 3));
     assert_eq!((raw.len(), tree.get(b"d").unwrap().unwrap()), (1, "value".into()));
+    // Kept aside as it was stored: the value, then its seal.
+    let kept = database.damaged_values().unwrap();
+    assert!(kept.iter().all(|value| (value.tree.as_str(), value.bytes) == ("name", 9)), "{kept:?}");
+    let contents = kept.iter().map(|value| {
+        let file = format!("name-{}.value", value.key_hash);
+        std::fs::read(database.directory().quarantine().join(file)).unwrap()
+    });
+    let contents: Vec<_> = contents.collect();
+    assert_eq!(contents.len(), 3);
+    assert!(contents.iter().any(|stored| stored.starts_with(b"va|ue")), "{contents:?}");
 }
 
 #[test]
