@@ -35,8 +35,9 @@ use crate::config::ClientLimits;
 const READ: usize = 4 << 10;
 /// Bytes collected before they are written: a head waits for its body.
 const WRITE: usize = 4 << 10;
-/// Most bytes of an answer's body for one write: the pace of a client is looked at between two.
-const PART: usize = 256 << 10;
+/// Most bytes of an answer's body for one write. Each write wakes the receiver: of 5.8 MB, a bare loop on one core writes
+/// 1.9 GB/s in parts of 64 KiB, 3.2 in 256 KiB, 5.3 in 1 MiB and 4.6 in one; and others wait for the copy of one part.
+const PART: usize = 1 << 20;
 /// How long is read on after the end of what is sent: closing on unread bytes makes the system reset the connection, and
 /// the last answer be lost with it (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
