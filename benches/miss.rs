@@ -66,9 +66,10 @@ async fn main() -> io::Result<()> {
     }
     let arguments: Vec<String> = env::args().skip(1).collect();
     if let [command, folder, urls @ ..] = &arguments[..]
-        && command == "receive"
+        && let Some(synced) =
+            [("receive", false), ("receive-synced", true)].iter().find(|one| one.0 == command)
     {
-        return receive(folder.as_ref(), urls);
+        return receive(folder.as_ref(), urls, synced.1);
     }
     let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| *one == name);
@@ -189,27 +190,31 @@ async fn fill() -> io::Result<()> {
     let bytes = FILL_PACKAGES * FILL_SIZE;
     say(&format!(
         "\n{FILL_PACKAGES} fills of 20 MB each, and the same bytes received, hashed (SHA-256 once) and written to files by a\n\
-         loop without anything else; ms of processor time per 100 MB\n\n\
-         | round | loop | gate, client included | gate, client leaves at once | ratio, without client |\n|---|---|---|---|---|"
+         loop without anything else, which leaves them to the system or waits until they are on disk as the gate does;\n\
+         ms of processor time per 100 MB\n\n\
+         | round | loop | loop, on disk | gate, client included | gate, client leaves at once | its ratio | on disk |\n|---|---|---|---|---|---|---|"
     ))?;
     let per = |time: Duration| ms(time) / (bytes as f64 / 1e8);
-    let mut ratios = Vec::new();
+    let (mut ratios, mut ratios_on_disk) = (Vec::new(), Vec::new());
     for round in 0..FILL_ROUNDS {
         let scene = Scene::new(FILL_PACKAGES, FILL_SIZE).await;
-        let bare = bare(&scene).await?;
+        let plain = bare(&scene, "receive").await?;
+        let synced = bare(&scene, "receive-synced").await?;
         let served = scene.fill_all(false).await?;
         let second = Scene::new(FILL_PACKAGES, FILL_SIZE).await;
         let unserved = second.fill_all(true).await?;
-        let ratio = unserved.as_secs_f64() / bare.as_secs_f64();
+        let [ratio, on_disk] = [plain, synced].map(|bare| unserved.as_secs_f64() / bare.as_secs_f64());
         say(&format!(
-            "| {round} | {:.0} | {:.0} | {:.0} | {ratio:.2} |",
-            per(bare),
+            "| {round} | {:.0} | {:.0} | {:.0} | {:.0} | {ratio:.2} | {on_disk:.2} |",
+            per(plain),
+            per(synced),
             per(served),
             per(unserved)
         ))?;
         ratios.push(ratio);
+        ratios_on_disk.push(on_disk);
     }
-    say(&format!("median ratio {:.2}", median(&mut ratios)))
+    say(&format!("median ratio {:.2}, on disk {:.2}", median(&mut ratios), median(&mut ratios_on_disk)))
 }
 
 /// Memory after a cold and a warm run of an install.
@@ -385,7 +390,7 @@ impl Scene {
 }
 
 /// Receives, hashes and writes the packages of `scene` in a process of its own, this program, asked to; its processor time.
-async fn bare(scene: &Scene) -> io::Result<Duration> {
+async fn bare(scene: &Scene, way: &str) -> io::Result<Duration> {
     let mut urls = Vec::new();
     for number in 0..FILL_PACKAGES {
         let url = format!("{}/{NPM}/{}", scene.simulator.pkgs_url(), tarball(number));
@@ -394,13 +399,13 @@ async fn bare(scene: &Scene) -> io::Result<Duration> {
     }
     let folder = tempfile::tempdir()?;
     let mut command = tokio::process::Command::new(env::current_exe()?);
-    let output = command.arg("receive").arg(folder.path()).args(urls).output().await?;
+    let output = command.arg(way).arg(folder.path()).args(urls).output().await?;
     let printed = String::from_utf8_lossy(&output.stdout).trim().parse();
     Ok(Duration::from_millis(printed.unwrap_or_else(|_| panic!("{output:?}"))))
 }
 
 /// What a program does that only receives, hashes and writes: one URL after the other on one connection.
-fn receive(folder: &Path, urls: &[String]) -> io::Result<()> {
+fn receive(folder: &Path, urls: &[String], synced: bool) -> io::Result<()> {
     let begun = processor("self");
     let mut stream = std::net::TcpStream::connect(Url::parse(&urls[0])?.authority)?;
     let mut buffer = vec![0; 64 << 10];
@@ -427,6 +432,9 @@ fn receive(folder: &Path, urls: &[String]) -> io::Result<()> {
             filled = 0;
         }
         hash.finalize();
+        if synced {
+            file.sync_all()?;
+        }
     }
     say(&processor("self").saturating_sub(begun).as_millis().to_string())
 }

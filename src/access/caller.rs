@@ -7,6 +7,7 @@ use http::HeaderValue;
 use rand::RngCore as _;
 use sha2::Sha256;
 
+use super::tokens;
 use crate::{redact::Secret, upstream::CredentialError};
 
 /// Name of the file beside the store that holds the key.
@@ -184,6 +185,11 @@ impl Caller {
             Credential::Own(authorization) => Some(authorization),
             Credential::None | Credential::Gate(_) => None,
         }
+    }
+
+    /// The gate token that the caller itself shows.
+    pub fn token(&self) -> Option<Secret<String>> {
+        self.own().and_then(tokens::shown)
     }
 
     /// Whether the service is asked with the gate's own credential.

@@ -9,10 +9,7 @@ use futures::FutureExt as _;
 use ipnet::IpNet;
 use prometheus::{IntCounterVec, Opts, Registry};
 
-use super::{
-    Caller, CallerId, CallerKey, Same, TokenError, same_feed,
-    tokens::{Tokens, shown},
-};
+use super::{Caller, CallerId, CallerKey, Same, TokenError, same_feed, tokens::Tokens};
 use crate::{
     config::{self, AccessMode, FeedSettings, access::Rights},
     ident::{FeedRef, Name},
@@ -148,7 +145,7 @@ impl Gateway {
         now: SystemTime,
     ) -> Result<Option<Caller>, Stranger> {
         let mode = self.mode(asking.org, asking.feed, &identity)?;
-        let token = asking.caller.own().and_then(shown);
+        let token = asking.caller.token();
         if mode == AccessMode::Passthrough {
             // What opens the gate must not reach the service.
             return if token.is_some() { Err(Stranger::Misplaced) } else { Ok(None) };
@@ -174,20 +171,19 @@ impl Gateway {
         Some(Some(Caller::of_gate(*id, None, credential.header().now_or_never()?)))
     }
 
-    /// By what the caller is let in as before, with the gate standing in for it or not; none if it is not. To be
-    /// [counted](Self::count) when the caller is answered.
+    /// By what the caller, who shows `token`, is let in as before, with the gate standing in for it or not; none if it
+    /// is not. To be [counted](Self::count) when the caller is answered.
     pub fn lets_in(
         &self,
-        asking: Asking<'_>,
+        (asking, token): (Asking<'_>, Option<&Secret<String>>),
         by_gate: bool,
         identity: impl Fn(&FeedRef) -> Option<String>,
         now: SystemTime,
     ) -> Option<By> {
-        let token = asking.caller.own().and_then(shown);
         match self.mode(asking.org, asking.feed, &identity).ok()? {
             AccessMode::Passthrough => (!by_gate && token.is_none()).then_some(By(None)),
             AccessMode::Gateway if by_gate => {
-                self.judged(token.as_ref(), asking, &identity, now).ok().map(|by| By(Some(by)))
+                self.judged(token, asking, &identity, now).ok().map(|by| By(Some(by)))
             }
             AccessMode::Gateway => None,
         }
@@ -205,7 +201,7 @@ impl Gateway {
     /// # Errors
     /// When the caller is not let in.
     pub fn admit_mounted(&self, asking: Asking<'_>, now: SystemTime) -> Result<(), Stranger> {
-        let token = asking.caller.own().and_then(shown);
+        let token = asking.caller.token();
         self.checked(token.as_ref(), asking, &|_: &FeedRef| None, now).map(drop)
     }
 

@@ -30,6 +30,7 @@ use crate::{
     config::access::Rights,
     document::representation::Representation,
     ident::{FeedRef, StorageId},
+    redact::Secret,
     route::{DocumentRoute, PackageRoute, Target},
 };
 
@@ -39,6 +40,8 @@ pub struct Lookup {
     request: Request,
     /// As whom the service would be asked, where that is not who asks.
     gate: Option<Caller>,
+    /// The gate token that who asks shows.
+    token: Option<Secret<String>>,
     /// The feed as the client spelled it, where its identity had to be learned.
     spelled: Option<FeedRef>,
     object: Object,
@@ -191,7 +194,8 @@ impl Handler {
             return None;
         }
         let asking = asking(&request, request.address, spelled.as_ref().unwrap_or(feed));
-        self.parts.gateway.lets_in(asking, gate.is_some(), identity, self.now())?;
+        let token = request.caller.token();
+        self.parts.gateway.lets_in((asking, token.as_ref()), gate.is_some(), identity, self.now())?;
         let audience = asks.audience();
         let object = match &route.target {
             Target::Document(route) => {
@@ -203,13 +207,13 @@ impl Handler {
             Target::Package(route) => Object::Package { route: Arc::new(route.clone()), key: route.key() },
             Target::Derived(_) | Target::Audit(_) | Target::Passthrough(_) => return None,
         };
-        Some(Lookup { request, gate, spelled, object })
+        Some(Lookup { request, gate, token, spelled, object })
     }
 
     /// What [`Handler::answer`] would find at `now` for a client at `address`, without waiting for anything; none if that
     /// is not sure.
     pub fn hit(&self, lookup: &Lookup, address: IpAddr, now: SystemTime) -> Option<Hit> {
-        let Lookup { request, gate, spelled, object } = lookup;
+        let Lookup { request, gate, token, spelled, object } = lookup;
         let feed = request.route.target.feed()?;
         let same = spelled.as_ref().is_none_or(|spelled| self.parts.identities.confirms(spelled, feed, now));
         let caller = gate.as_ref().unwrap_or(&request.caller);
@@ -221,7 +225,7 @@ impl Handler {
         }
         let asking = asking(request, Some(address), spelled.as_ref().unwrap_or(feed));
         let identity = |feed: &FeedRef| self.known_identity(feed);
-        let by = self.parts.gateway.lets_in(asking, gate.is_some(), identity, now)?;
+        let by = self.parts.gateway.lets_in((asking, token.as_ref()), gate.is_some(), identity, now)?;
         let hit = match object {
             Object::Document { route, key, entry, representation } => {
                 self.document_hit(route, key, entry, representation)

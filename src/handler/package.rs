@@ -19,7 +19,7 @@ use super::{
 use crate::{
     access::{Caller, Standing},
     blob::{
-        Blob, BlobKind, Expected,
+        Blob, BlobKind, BlobStore, Expected,
         fill::{Fill, FillError, FillWriter, Finished},
         published_digests,
     },
@@ -95,10 +95,9 @@ impl Handler {
                 return Ok(reply(request, route, found));
             }
             if let Some((fill, id)) = arriving {
-                let followed = self.follow(request, fill, id, true).await.ok();
                 // What can no longer be followed may have been stored since.
-                let found = if followed.is_some() { followed } else { self.stored(route).await };
-                if let Some(found) = found {
+                let followed = self.follow(request, fill, id, true).await.ok();
+                if let Some(found) = if followed.is_some() { followed } else { self.stored(route).await } {
                     return Ok(reply(request, route, found));
                 }
             }
@@ -263,7 +262,7 @@ impl Handler {
             Location::Direct(response) if is_document(&response) => Located::Failed(HandlerError::Integrity(
                 "the service sent a document where a package was due".to_owned(),
             )),
-            Location::Direct(response) => self.fill(response, None, self.dist(request, route).await).await,
+            Location::Direct(response) => self.fill(response, None, self.dist(request, route).await.as_ref()),
             Location::Redirect(location) => {
                 let id = location.storage_id;
                 if let Some(id) = &id
@@ -281,7 +280,7 @@ impl Handler {
                         let response = handler.parts.service.package(location, again);
                         let (response, dist) = join(response, handler.dist(&wanted.0, &wanted.1)).await;
                         let located = match handler.settle(response) {
-                            Ok(response) => handler.fill(response, id, dist).await,
+                            Ok(response) => handler.fill(response, id, dist.as_ref()),
                             Err(error) => Located::Failed(error),
                         };
                         Landing { linger: lingering(&located), value: located }
@@ -293,7 +292,7 @@ impl Handler {
     }
 
     /// Starts a download's own task, which goes on when the client leaves.
-    async fn fill(&self, response: UpstreamResponse, id: Option<StorageId>, dist: Option<Dist>) -> Located {
+    fn fill(&self, response: UpstreamResponse, id: Option<StorageId>, dist: Option<&Dist>) -> Located {
         if response.headers.contains_key(header::CONTENT_ENCODING) {
             // Plain bytes were asked for; a coded body is not the package.
             return Located::Failed(HandlerError::Integrity(
@@ -302,12 +301,11 @@ impl Handler {
         }
         let length =
             response.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let published =
-            dist.as_ref().map(|dist| published_digests(dist.integrity.as_deref(), dist.shasum.as_deref()));
+        let published = dist.map(|dist| published_digests(dist.integrity.as_deref(), dist.shasum.as_deref()));
         let published = published.unwrap_or_default();
         let expected = Expected { storage_id: id, length, sha1: published.sha1, sha512: published.sha512 };
-        let (writer, fill) = Fill::start(&*self.parts.blobs, BlobKind::Package, expected).await;
-        tokio::spawn(pump(response.body, writer));
+        let (writer, fill) = Fill::unstored(expected);
+        tokio::spawn(pump(response.body, writer, Arc::clone(&self.parts.blobs)));
         Located::Filling { fill, id }
     }
 
@@ -410,9 +408,11 @@ fn is_document(response: &UpstreamResponse) -> bool {
     kind.starts_with("application/json") || kind.starts_with("text/")
 }
 
-async fn pump(mut body: Box<dyn BodyStream>, mut writer: FillWriter) {
+async fn pump(mut body: Box<dyn BodyStream>, mut writer: FillWriter, store: Arc<dyn BlobStore>) {
+    // The store makes room while the first bytes are on their way.
+    let (mut next, ()) = join(body.next(), writer.begin(&*store, BlobKind::Package)).await;
     loop {
-        match body.next().await {
+        match next {
             Ok(Some(bytes)) => {
                 if writer.push(bytes).await.is_err() {
                     return;
@@ -425,6 +425,7 @@ async fn pump(mut body: Box<dyn BodyStream>, mut writer: FillWriter) {
             }
             Err(error) => return writer.fail(failure(&error)),
         }
+        next = body.next().await;
     }
 }
 

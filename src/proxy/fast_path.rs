@@ -111,28 +111,24 @@ impl FastPath for HitPath {
             (known, hit)
         };
         let body = of.body(&hit)?;
-        let mut context = RequestContext::new(self.metrics.begin(), self.outflow.clone());
+        let context = RequestContext::new(self.metrics.begin(), self.outflow.clone());
+        let mut note = Box::new(Sending { context, of });
+        let Sending { context, of } = &mut *note;
         (context.client, context.trace) = (Some(client), self.spans.begin());
         context.sent = body.len() as u64;
-        of.describe(&mut context, &hit);
+        of.describe(context, &hit);
         let is_last = is_last || head.closes;
-        let bytes = of.head(&hit, &context, now, is_last);
-        Some(Answer {
-            length: head.length,
-            head: bytes,
-            body,
-            is_last,
-            note: Box::new(Sending { context, of }),
-        })
+        let bytes = of.head(&hit, context, now, is_last);
+        Some(Answer { length: head.length, head: bytes, body, is_last, note })
     }
 
-    fn over(&self, note: Box<Sending>, sent: u64, error: Option<io::Error>) {
-        let Sending { mut context, of } = *note;
+    fn over(&self, mut note: Box<Sending>, sent: u64, error: Option<io::Error>) {
+        let Sending { context, of } = &mut *note;
         context.sent = sent;
-        of.tally().ended(&context);
-        access_log::note(&context, &self.handler);
+        of.tally().ended(context);
+        access_log::note(context, &self.handler);
         let error = error.map(|error| Error::because(ErrorType::WriteError, "the answer broke off", error));
-        self.access_log.line(error.as_deref(), &context);
-        spans::over(&self.spans, error.as_deref(), &mut context);
+        self.access_log.line(error.as_deref(), context);
+        spans::over(&self.spans, error.as_deref(), context);
     }
 }

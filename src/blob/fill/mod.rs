@@ -127,22 +127,21 @@ impl Fill {
     ///
     /// An unstored fill waits for its first reader for [`STALL`] and ends early once it has none left.
     pub async fn start(store: &dyn BlobStore, kind: BlobKind, expected: Expected) -> (FillWriter, Arc<Self>) {
-        let writer = match store.begin(kind, expected.length).await {
-            Ok(writer) => Some(writer),
-            Err(error) => {
-                tracing::warn!(%error, "fill starts without the store");
-                None
-            }
-        };
-        let written = writer.as_ref().map(|writer| writer.written());
+        let (mut writer, fill) = Self::unstored(expected);
+        writer.begin(store, kind).await;
+        (writer, fill)
+    }
+
+    /// Starts one that is unstored until [`FillWriter::begin`].
+    pub fn unstored(expected: Expected) -> (FillWriter, Arc<Self>) {
         let fill = Arc::new(Self {
             length: expected.length,
-            state: watch::Sender::new(State::new(Hold::at_first(expected.length), written)),
+            state: watch::Sender::new(State::new(Hold::at_first(expected.length))),
             readers: Mutex::default(),
             consumed: Notify::new(),
             leftover: Mutex::default(),
         });
-        (FillWriter::new(fill.clone(), writer, expected), fill)
+        (FillWriter::new(fill.clone(), expected), fill)
     }
 
     /// A reader that starts at byte `offset`; an error when the bytes from there on are no longer held.

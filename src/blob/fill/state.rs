@@ -79,8 +79,21 @@ impl Hold {
 // === impl State ===
 
 impl State {
-    pub(super) fn new(hold: Hold, written: Option<Arc<dyn ReadAt>>) -> Self {
-        Self { window: VecDeque::new(), buffered: 0, received: 0, stored: 0, written, hold, outcome: None }
+    pub(super) fn new(hold: Hold) -> Self {
+        Self {
+            window: VecDeque::new(),
+            buffered: 0,
+            received: 0,
+            stored: 0,
+            written: None,
+            hold,
+            outcome: None,
+        }
+    }
+
+    /// Notes where the bytes that are stored can be read.
+    pub(super) fn stores(&mut self, written: Arc<dyn ReadAt>) {
+        self.written = Some(written);
     }
 
     pub(super) fn released(&self) -> u64 {

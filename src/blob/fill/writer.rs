@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Fill, FillError, Finished, PIECE, STALL, state::Room};
-use crate::blob::{BlobWriter, Digests, Expected, Hashing, Mismatch};
+use crate::blob::{BlobKind, BlobStore, BlobWriter, Digests, Expected, Hashing, Mismatch};
 use crate::ident::StorageId;
 
 /// Fills a blob. Dropped before [`FillWriter::finish`], it fails the fill with [`FillError::Abandoned`].
@@ -24,9 +24,27 @@ pub struct FillWriter {
 // === impl FillWriter ===
 
 impl FillWriter {
-    pub(super) fn new(fill: Arc<Fill>, writer: Option<Box<dyn BlobWriter>>, expected: Expected) -> Self {
+    pub(super) fn new(fill: Arc<Fill>, expected: Expected) -> Self {
         let hashing = Hashing::new(&expected);
-        Self { fill, writer, expected, hashing, torn: false, outcome: Err(FillError::Abandoned) }
+        Self { fill, writer: None, expected, hashing, torn: false, outcome: Err(FillError::Abandoned) }
+    }
+
+    /// Has what is pushed from now on stored, before the first byte. A store that refuses leaves the fill unstored.
+    pub async fn begin(&mut self, store: &dyn BlobStore, kind: BlobKind) {
+        if self.hashing.length() > 0 {
+            return;
+        }
+        match store.begin(kind, self.expected.length).await {
+            Ok(writer) => {
+                let written = writer.written();
+                self.fill.state.send_if_modified(|state| {
+                    state.stores(written);
+                    false
+                });
+                self.writer = Some(writer);
+            }
+            Err(error) => tracing::warn!(%error, "fill starts without the store"),
+        }
     }
 
     /// The fill that this fills.
