@@ -3,6 +3,7 @@
 //! Both take the same filter: `feed` (`org/feed` or `org/project/feed`, names or GUIDs), `package` (a name with `*`, with
 //! versions behind an `@`), `protocol` and `storage_id`; all that is given must hold. A purge without any is refused.
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,6 +24,9 @@ use crate::{
 /// Objects in an answer unless the request says otherwise, and at most.
 const USUAL: usize = 100;
 const MOST: usize = 10_000;
+
+/// Looks into the store at a time: each waits for a thread.
+const AT_ONCE: usize = 32;
 
 /// Which objects are meant.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -127,16 +131,17 @@ fn protocol(text: &str) -> Result<Protocol, Problem> {
 }
 
 pub(super) async fn shown_all(handler: &Handler, objects: &[Object]) -> Result<Vec<Value>, Problem> {
-    let mut all = Vec::with_capacity(objects.len());
-    for object in objects {
-        let mut one = shown(handler, object);
-        if let Some(id) = &object.id {
-            let stat = handler.parts().blobs.stat(id).await.map_err(failed)?;
-            one["bytes"] = json!(stat.map(|stat| stat.length));
-        }
-        all.push(one);
+    let all: Vec<_> = objects.iter().map(|object| with_bytes(handler, object)).collect();
+    stream::iter(all).buffered(AT_ONCE).try_collect().await
+}
+
+async fn with_bytes(handler: &Handler, object: &Object) -> Result<Value, Problem> {
+    let mut one = shown(handler, object);
+    if let Some(id) = &object.id {
+        let stat = handler.parts().blobs.stat(id).await.map_err(failed)?;
+        one["bytes"] = json!(stat.map(|stat| stat.length));
     }
-    Ok(all)
+    Ok(one)
 }
 
 /// An object, without what the store knows of its blob.

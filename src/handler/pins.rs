@@ -189,38 +189,30 @@ impl Pinning {
 
     /// The keys of what is stored of `wanted`, and what is not.
     async fn stored(&self, wanted: Pinned) -> Result<(Vec<PinKey>, Vec<String>), BlobError> {
-        let (mut keys, mut missing) = (Vec::new(), Vec::new());
-        match wanted {
+        // What is meant under one label is there if any of its keys is.
+        let meant: Vec<(Option<String>, Vec<Object>)> = match wanted {
             Pinned::Objects(filter) => {
-                let (objects, _) = self.handler.objects(&filter, usize::MAX - 1).await?;
-                for object in objects {
-                    if self.is_stored(&object).await? {
-                        keys.push(PinKey { is_document: object.is_document, key: object.key });
-                    }
-                }
+                vec![(None, self.handler.objects(&filter, usize::MAX - 1).await?.0)]
             }
             Pinned::Needs(needs) => {
-                for need in needs {
-                    let before = keys.len();
-                    for key in self.keys(&need.path) {
-                        if self.is_stored(&self.handler.named(&key)).await? {
-                            keys.push(key);
-                        }
-                    }
-                    if keys.len() == before {
-                        missing.push(need.label);
-                    }
-                }
+                let this = self.clone();
+                let meant = move |need: Need| {
+                    let objects = this.keys(&need.path).iter().map(|key| this.handler.named(key)).collect();
+                    (Some(need.label), objects)
+                };
+                off_thread("look up needs", move || needs.into_iter().map(meant).collect()).await?
             }
+        };
+        let ids = meant.iter().flat_map(|(_, objects)| objects).filter_map(|object| object.id).collect();
+        let stored = self.store.stored(ids).await?;
+        let (mut keys, mut missing) = (Vec::new(), Vec::new());
+        for (label, objects) in meant {
+            let before = keys.len();
+            let there = objects.into_iter().filter(|one| one.id.is_some_and(|id| stored.contains(&id)));
+            keys.extend(there.map(|one| PinKey { is_document: one.is_document, key: one.key }));
+            missing.extend(label.filter(|_| keys.len() == before));
         }
         Ok((keys, missing))
-    }
-
-    async fn is_stored(&self, object: &Object) -> Result<bool, BlobError> {
-        match &object.id {
-            Some(id) => self.store.is_stored(id).await,
-            None => Ok(false),
-        }
     }
 
     /// The keys under which what a path addresses may be kept.

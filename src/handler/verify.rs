@@ -82,8 +82,10 @@ impl Handler {
         found.bytes = pace.bytes;
         let mut lost: BTreeSet<String> =
             swept.into_iter().filter_map(|key| String::from_utf8(key.to_vec()).ok()).collect();
-        for (key, id) in self.object_keys().await? {
-            if damaged.contains(&id) || matches!(store.is_stored(&id).await, Ok(false)) {
+        let keys = self.object_keys().await?;
+        let stored = store.stored(keys.iter().map(|(_, id)| *id).collect()).await?;
+        for (key, id) in keys {
+            if damaged.contains(&id) || !stored.contains(&id) {
                 lost.insert(key);
             }
         }

@@ -24,7 +24,7 @@ mod scan;
 mod spool;
 mod vault;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -190,10 +190,23 @@ impl DiskStore {
         self.vault.database.damaged()
     }
 
-    /// Whether a blob is on disk, whatever is in memory.
-    pub async fn is_stored(&self, id: &StorageId) -> Result<bool, BlobError> {
-        let id = *id;
-        self.blocking("look up blob", move |vault| Ok(vault.find(&id)?.is_some())).await
+    /// Which of these blobs are on disk, whatever is in memory. In one call: one for each took ten times as long.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub async fn stored(&self, mut ids: HashSet<StorageId>) -> Result<HashSet<StorageId>, BlobError> {
+        self.blocking("look up blobs", move |vault| {
+            let mut failure = None;
+            ids.retain(|id| match vault.find(id) {
+                Ok(record) => record.is_some(),
+                Err(error) => {
+                    failure = Some(error);
+                    false
+                }
+            });
+            failure.map_or(Ok(ids), Err)
+        })
+        .await
     }
 
     fn opened(&self, id: StorageId, found: Found) -> Blob {

@@ -4,9 +4,11 @@
 //! `handler`). In the eviction order they stay where their last use puts them. So that they are not looked at again and
 //! again once they are the oldest, eviction remembers up to where there is nothing else.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use parking_lot::RwLock;
+use tokio::time::Instant;
 
 use super::{BlobError, DiskStore, vault::Vault};
 use crate::{blob::eviction::charge, ident::StorageId};
@@ -25,9 +27,35 @@ pub struct Weight {
     pub charge: u64,
 }
 
+/// How often eviction that finds nothing looks at all pinned blobs again. A look at 50,000 takes some 0.1 s.
+const REWIND: Duration = Duration::from_secs(10);
+
+/// Up to where in the eviction order all is pinned.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    pub(super) key: Option<Bytes>,
+    since: Option<Instant>,
+}
+
 /// The pinned blobs.
 #[derive(Debug, Default)]
 pub(super) struct Pins(RwLock<(Arc<HashSet<StorageId>>, Weight)>);
+
+// === impl Passed ===
+
+impl Passed {
+    /// Begins anew with the oldest.
+    pub(super) fn rewind(&mut self) {
+        *self = Self { key: None, since: Some(Instant::now()) };
+    }
+
+    /// There is nothing behind: the next step begins anew, unless one has a moment ago.
+    pub(super) fn exhausted(&mut self) {
+        if self.since.is_none_or(|since| since.elapsed() >= REWIND) {
+            self.rewind();
+        }
+    }
+}
 
 // === impl Pins ===
 
@@ -48,8 +76,10 @@ impl DiskStore {
         let kept = Arc::clone(&ids);
         let keep = move |vault: &Arc<Vault>| {
             let mut passed = vault.evicting.lock();
-            vault.pins.0.write().0 = kept;
-            *passed = None;
+            let before = std::mem::replace(&mut vault.pins.0.write().0, kept);
+            if !before.is_subset(&vault.pins.0.read().0) {
+                passed.rewind();
+            }
             Ok(())
         };
         self.blocking("pin blobs", keep).await?;
@@ -144,6 +174,24 @@ mod tests {
         assert!(!left.contains(&1) && left.contains(&2), "{left:?}");
         let usage = store.usage();
         assert!(usage.disk <= usage.capacity, "{usage:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn more_pins_do_not_make_eviction_begin_anew_and_fewer_do() {
+        let place = Place::new(8 * MIB);
+        let store = place.open().await;
+        for name in 0..4 {
+            place.store(&store, name, &pattern(LARGE)).await;
+        }
+        let passed = || store.vault.evicting.lock().key.clone();
+        store.pin(ids(0..4)).await.unwrap();
+        turn_over(&place, &store).await;
+        let before = passed();
+        assert!(before.is_some());
+        store.pin(ids(0..5)).await.unwrap();
+        assert_eq!(passed(), before);
+        store.pin(ids(1..5)).await.unwrap();
+        assert_eq!(passed(), None);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -68,11 +68,11 @@ impl Vault {
         let reason = if more == 0 { EvictionReason::Budget } else { EvictionReason::Room };
         let mut gone = 0;
         while gone == 0 {
-            let start = passed.as_ref().map_or_else(Vec::new, |key| [&key[..], &[0]].concat());
+            let start = passed.key.as_ref().map_or_else(Vec::new, |key| [&key[..], &[0]].concat());
             let entries = self.recency.range(start..).take(STEP).collect::<Result<Vec<_>, _>>()?;
             if entries.is_empty() {
-                // The next step begins anew: what is in the order again, or pinned no more, is found then.
-                *passed = None;
+                // What is in the order again is found then.
+                passed.exhausted();
                 break;
             }
             for (key, value) in entries {
@@ -89,7 +89,7 @@ impl Vault {
                 if has_gone {
                     gone += 1;
                 } else {
-                    *passed = Some(key);
+                    passed.key = Some(key);
                 }
             }
         }

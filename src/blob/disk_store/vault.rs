@@ -21,7 +21,7 @@ use super::{
     chunks::{Chunks, Run},
     counters::Counters,
     draft::Draft,
-    pins::Pins,
+    pins::{Passed, Pins},
     reader::read_file,
 };
 use crate::{
@@ -56,8 +56,8 @@ pub(super) struct Vault {
     pub(super) counters: Counters,
     pub(super) departed: Departed,
     pub(super) settings: StoreSettings,
-    /// Held while blobs are chosen for eviction: up to where in the order of eviction all are pinned.
-    pub(super) evicting: Mutex<Option<Bytes>>,
+    /// Held while blobs are chosen for eviction.
+    pub(super) evicting: Mutex<Passed>,
     pub(super) pins: Pins,
     /// Numbers the partial files.
     pub(super) drafts: AtomicU64,
