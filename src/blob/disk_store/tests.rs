@@ -612,11 +612,11 @@ async fn a_dropped_writer_frees_the_space_of_its_file() {
     let place = Place::new(256 * MIB);
     let store = place.open().await;
     let mut writer = store.begin(BlobKind::Document, None).await.unwrap();
-    writer.write(pattern(2 * LARGE)).await.unwrap();
+    writer.write(pattern(4 * LARGE)).await.unwrap();
     assert_eq!(place.count_files("partial"), 1);
     let written = writer.written();
     // Outside a runtime the file is removed at once, inside one on a blocking thread.
     std::thread::spawn(move || drop(writer)).join().unwrap();
     assert_eq!(place.count_files("partial"), 0);
-    assert_eq!(read_range(&*written, 0, 2 * LARGE, 1 << 20).await.unwrap(), pattern(2 * LARGE));
+    assert_eq!(read_range(&*written, 0, 4 * LARGE, 1 << 20).await.unwrap(), pattern(4 * LARGE));
 }
