@@ -74,11 +74,12 @@ impl Html {
         for row in rows {
             self.raw("<tr>");
             for (column, cell) in columns.iter().zip(row) {
+                // Where there is no room for columns, the name stands beside its cell.
                 match column {
-                    Column::Left(_) => self.raw("<td>"),
-                    Column::Right(_) => self.raw("<td class=\"number\">"),
+                    Column::Left(name) => self.raw("<td data-name=\"").raw(name),
+                    Column::Right(name) => self.raw("<td class=\"number\" data-name=\"").raw(name),
                 };
-                self.text(cell).raw("</td>");
+                self.raw("\">").text(cell).raw("</td>");
             }
             self.raw("</tr>");
         }
@@ -108,7 +109,7 @@ mod tests {
             [vec!["<img src=x onerror=alert(1)>".to_owned(), "\" onload='x' & \u{202e}\u{7}".to_owned()]];
         html.table("T", &[Column::Left("a"), Column::Right("b")], &rows);
         let text = html.into_text();
-        assert!(text.contains("<td>&lt;img src=x onerror=alert(1)&gt;</td>"), "{text}");
+        assert!(text.contains("<td data-name=\"a\">&lt;img src=x onerror=alert(1)&gt;</td>"), "{text}");
         assert!(text.contains("&quot; onload=&#39;x&#39; &amp; \u{fffd}\u{fffd}</td>"), "{text}");
     }
 }

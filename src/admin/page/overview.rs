@@ -225,6 +225,7 @@ fn rows(value: &Value) -> impl Iterator<Item = &Value> {
 pub(super) fn word(value: &Value) -> String {
     match value {
         Value::Null => "–".to_owned(),
+        Value::String(text) if text.is_empty() => "–".to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }

@@ -61,8 +61,8 @@ pub(super) async fn explain(explainer: &Explainer, request: &Request) -> Result<
     html.raw(
         "<code>feedgate explain --credential-env</code> tells it for others.</p><div class=\"wide\"><pre>",
     );
-    for (index, line) in explanation_text(&told).lines().enumerate() {
-        html.raw(if index > 0 { "\n" } else { "" }).text(line);
+    for line in explanation_text(&told).lines() {
+        html.raw("<span>").text(line).raw("\n</span>");
     }
     html.raw("</pre></div></section></main>");
     Ok(html)
