@@ -2,6 +2,7 @@
 //!
 //! Both take the same filter: `feed` (`org/feed` or `org/project/feed`, names or GUIDs), `package` (a name with `*`, with
 //! versions behind an `@`), `protocol` and `storage_id`; all that is given must hold. A purge without any is refused.
+//! Responses of mounts belong to no feed and are not among what is found.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http::Method;

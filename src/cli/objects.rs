@@ -36,7 +36,7 @@ pub(super) struct Ls {
     filter: Filter,
 }
 
-/// Drop what is stored, so that it is fetched anew.
+/// Drop what is stored, so that it is fetched anew; responses of mounts stay.
 #[derive(Debug, clap::Args)]
 pub(super) struct Purge {
     #[command(flatten)]
