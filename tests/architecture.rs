@@ -34,6 +34,7 @@ const RESERVED: [(&str, &[&str]); 4] = [
             "src/cache/negative.rs",
             "src/access/attempts.rs",
             "src/cache/packages.rs",
+            "src/cache/sightings.rs",
             "src/access/verdicts.rs",
             "src/proxy/fast_path.rs",
         ],

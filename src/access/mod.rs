@@ -28,7 +28,7 @@ pub use tokens::{Token, TokenError, TokenFile, Wanted, is_gate_token};
 pub use verdicts::VerdictError;
 
 use crate::{config, disk::Database, ident::FeedRef, upstream::Refusal};
-use verdicts::{Verdict, Verdicts};
+use verdicts::{Denial, Verdict, Verdicts};
 
 /// Where a caller stands towards a feed.
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ impl Access {
     pub fn standing(&self, caller: &Caller, feed: &FeedRef, now: SystemTime) -> Standing {
         match self.verdicts.get(caller.id(), feed) {
             None => Standing::Unknown,
-            Some(Verdict::Denied { at, refusal }) => {
+            Some(Verdict::Denied(Denial { at, refusal })) => {
                 if age(at, now) <= self.denied_ttl(caller) {
                     Standing::Denied(refusal)
                 } else {
@@ -86,7 +86,7 @@ impl Access {
         // A verdict is written to disk only when the stored one is half used up: one write for a whole install.
         let recent = match self.verdicts.get(caller.id(), feed) {
             Some(Verdict::Allowed { at }) => age(at, now) * 2 <= self.settings.verdict_ttl,
-            Some(Verdict::Denied { .. }) | None => false,
+            Some(Verdict::Denied(_)) | None => false,
         };
         if !recent {
             self.verdicts.allow(caller.id(), feed, now);
@@ -95,7 +95,7 @@ impl Access {
 
     /// The service just refused `caller` for `feed`: what it allowed before is void.
     pub fn deny(&self, caller: &Caller, feed: &FeedRef, refusal: Arc<Refusal>, now: SystemTime) {
-        self.verdicts.deny(caller.id(), feed, Verdict::Denied { at: now, refusal });
+        self.verdicts.deny(caller.id(), feed, Denial { at: now, refusal });
     }
 
     /// Drops the verdict of `caller` on `feed`, so that the service is asked again.
@@ -109,6 +109,11 @@ impl Access {
     /// When the disk cannot be read; those in memory are dropped in any case.
     pub fn forget_all(&self, is_meant: impl Fn(&CallerId, &str) -> bool) -> Result<usize, VerdictError> {
         self.verdicts.forget_all(is_meant)
+    }
+
+    /// Writes down what is only in memory yet. Blocking.
+    pub fn settle(&self) {
+        self.verdicts.settle();
     }
 
     /// Removes stored verdicts whose grace is over. Blocking.

@@ -1,4 +1,7 @@
 //! The table of verdicts: in memory (bounded), permissions also on disk so that they survive a restart.
+//!
+//! Memory is what counts: what is on disk is read when the gate starts, and written behind the answers, so that no request
+//! waits for the disk. Permissions have a memory of their own, since anybody can cause refusals.
 
 use std::{
     collections::HashSet,
@@ -10,14 +13,15 @@ use moka::sync::Cache;
 
 use crate::{
     access::CallerId,
-    disk::{Database, DiskError, Tree, TreeName},
+    disk::{Behind, Database, DiskError, TreeName},
     ident::FeedRef,
     upstream::Refusal,
 };
 
-/// Memory for verdicts, in bytes: a permission takes some 300, a refusal is kept with its whole body, and anybody
-/// can cause refusals.
-const MEMORY: u64 = 16 << 20;
+/// Memory for refusals, in bytes: each is kept with its whole body.
+const MEMORY: u64 = 8 << 20;
+/// Permissions that are remembered; each takes some 300 bytes. Of the others the service is asked again.
+const PERMISSIONS: u64 = 50_000;
 /// What a verdict takes beside its key and the refusal's text, in bytes.
 const OVERHEAD: usize = 256;
 /// What a header of a refusal takes beside its value, in bytes.
@@ -32,12 +36,16 @@ pub(super) enum Verdict {
         at: SystemTime,
     },
     /// It may not.
-    Denied {
-        /// When the service said so.
-        at: SystemTime,
-        /// The answer to repeat.
-        refusal: Arc<Refusal>,
-    },
+    Denied(Denial),
+}
+
+/// A refusal of the service.
+#[derive(Debug, Clone)]
+pub(super) struct Denial {
+    /// When the service said so.
+    pub(super) at: SystemTime,
+    /// The answer to repeat.
+    pub(super) refusal: Arc<Refusal>,
 }
 
 /// Why stored verdicts could not be read or removed.
@@ -46,47 +54,58 @@ pub(super) enum Verdict {
 pub struct VerdictError(#[from] DiskError);
 
 pub(super) struct Verdicts {
-    memory: Cache<Vec<u8>, Verdict>,
-    tree: Tree,
+    allowed: Cache<Vec<u8>, SystemTime>,
+    denied: Cache<Vec<u8>, Denial>,
+    disk: Behind,
 }
 
 // === impl Verdicts ===
 
 impl Verdicts {
+    /// Reads the permissions that `database` keeps.
     pub(super) fn new(database: &Database) -> Self {
-        let memory = Cache::builder().max_capacity(MEMORY).weigher(weight).build();
-        Self { memory, tree: database.tree(TreeName::Verdict) }
+        let allowed = Cache::builder().max_capacity(PERMISSIONS).build();
+        let denied = Cache::builder().max_capacity(MEMORY).weigher(weight).build();
+        let tree = database.tree(TreeName::Verdict);
+        let stored = tree.entries().filter_map(Result::ok);
+        let known = stored.filter_map(|(key, value)| Some((key.to_vec(), decode(&value)?)));
+        for (key, at) in known.take(usize::try_from(PERMISSIONS).unwrap_or(usize::MAX)) {
+            allowed.insert(key, at);
+        }
+        Self { allowed, denied, disk: Behind::new(tree) }
     }
 
     pub(super) fn get(&self, caller: &CallerId, feed: &FeedRef) -> Option<Verdict> {
         let key = key(caller, feed);
-        if let Some(verdict) = self.memory.get(&key) {
-            return Some(verdict);
+        // A refusal first: where both are there for a moment, it is the safe one.
+        if let Some(denial) = self.denied.get(&key) {
+            return Some(Verdict::Denied(denial));
         }
-        let stored = self.tree.get(&key).ok().flatten()?;
-        let verdict = Verdict::Allowed { at: decode(&stored)? };
-        self.memory.insert(key, verdict.clone());
-        Some(verdict)
+        self.allowed.get(&key).map(|at| Verdict::Allowed { at })
     }
 
     pub(super) fn allow(&self, caller: &CallerId, feed: &FeedRef, now: SystemTime) {
         let key = key(caller, feed);
-        if let Err(error) = self.tree.insert(&key, &encode(now)) {
-            tracing::warn!(%error, "verdict not stored");
-        }
-        self.memory.insert(key, Verdict::Allowed { at: now });
+        self.denied.invalidate(&key);
+        self.allowed.insert(key.clone(), now);
+        self.disk.insert(key, encode(now).to_vec());
     }
 
-    pub(super) fn deny(&self, caller: &CallerId, feed: &FeedRef, verdict: Verdict) {
+    pub(super) fn deny(&self, caller: &CallerId, feed: &FeedRef, denial: Denial) {
         let key = key(caller, feed);
-        self.remove_stored(&key);
-        self.memory.insert(key, verdict);
+        self.drop_permission(&key);
+        self.denied.insert(key, denial);
     }
 
     pub(super) fn forget(&self, caller: &CallerId, feed: &FeedRef) {
         let key = key(caller, feed);
-        self.remove_stored(&key);
-        self.memory.invalidate(&key);
+        self.denied.invalidate(&key);
+        self.drop_permission(&key);
+    }
+
+    /// Writes down what is only in memory yet. Blocking.
+    pub(super) fn settle(&self) {
+        self.disk.settle();
     }
 
     pub(super) fn forget_all(
@@ -95,16 +114,19 @@ impl Verdicts {
     ) -> Result<usize, VerdictError> {
         let is_meant = |key: &[u8]| parse_key(key).is_some_and(|(caller, feed)| is_meant(&caller, feed));
         let mut dropped = HashSet::new();
-        for (key, _) in self.memory.iter().filter(|(key, _)| is_meant(key)) {
-            self.memory.invalidate(&*key);
+        for (key, _) in self.allowed.iter().filter(|(key, _)| is_meant(key)) {
+            self.drop_permission(&key);
             dropped.insert(key.to_vec());
         }
-        for pair in self.tree.entries() {
+        for (key, _) in self.denied.iter().filter(|(key, _)| is_meant(key)) {
+            self.denied.invalidate(&*key);
+            dropped.insert(key.to_vec());
+        }
+        let tree = self.disk.tree();
+        for pair in tree.entries() {
             let (key, _) = pair?;
             if is_meant(&key) {
-                self.tree.remove(&key)?;
-                // It may have been read into memory meanwhile.
-                self.memory.invalidate(&key.to_vec());
+                tree.remove(&key)?;
                 dropped.insert(key.to_vec());
             }
         }
@@ -112,33 +134,31 @@ impl Verdicts {
     }
 
     pub(super) fn prune(&self, over: impl Fn(SystemTime) -> bool) -> Result<usize, VerdictError> {
-        let mut removed = 0;
-        for pair in self.tree.scan_prefix(&[]) {
+        for (key, _) in self.allowed.iter().filter(|(_, at)| over(*at)) {
+            self.allowed.invalidate(&*key);
+        }
+        let (mut removed, tree) = (0, self.disk.tree());
+        for pair in tree.entries() {
             let (key, value) = pair?;
             if decode(&value).is_none_or(&over) {
-                self.tree.remove(&key)?;
+                tree.remove(&key)?;
                 removed += 1;
             }
         }
         Ok(removed)
     }
 
-    fn remove_stored(&self, key: &[u8]) {
-        if let Err(error) = self.tree.remove(key) {
-            tracing::error!(%error, "stored verdict not removed");
-        }
+    fn drop_permission(&self, key: &[u8]) {
+        self.allowed.invalidate(key);
+        // Also what memory had no room for: it must not come back at the next start.
+        self.disk.remove(key.to_vec());
     }
 }
 
 #[expect(clippy::ptr_arg, reason = "the cache wants a function of its very key")]
-fn weight(key: &Vec<u8>, verdict: &Verdict) -> u32 {
-    let refusal = match verdict {
-        Verdict::Allowed { .. } => 0,
-        Verdict::Denied { refusal, .. } => {
-            let headers = refusal.headers.values().map(|value| value.len() + HEADER_OVERHEAD);
-            refusal.body.len() + headers.sum::<usize>()
-        }
-    };
+fn weight(key: &Vec<u8>, denial: &Denial) -> u32 {
+    let headers = denial.refusal.headers.values().map(|value| value.len() + HEADER_OVERHEAD);
+    let refusal = denial.refusal.body.len() + headers.sum::<usize>();
     u32::try_from(key.len() + OVERHEAD + refusal).unwrap_or(u32::MAX)
 }
 
@@ -170,7 +190,7 @@ mod tests {
 
     use http::{HeaderMap, StatusCode};
 
-    use super::{MEMORY, Verdict, weight};
+    use super::{Denial, weight};
     use crate::upstream::Refusal;
 
     #[test]
@@ -178,10 +198,7 @@ mod tests {
         let body = vec![b'x'; 64 << 10].into();
         let refusal =
             Refusal { status: StatusCode::UNAUTHORIZED, reason: None, headers: HeaderMap::new(), body };
-        let denied = Verdict::Denied { at: UNIX_EPOCH, refusal: Arc::new(refusal) };
-        let key = vec![0; 60];
-        assert!(weight(&key, &denied) >= 64 << 10);
-        let permissions = MEMORY / u64::from(weight(&key, &Verdict::Allowed { at: UNIX_EPOCH }));
-        assert!(permissions > 40_000, "room for {permissions} permissions");
+        let denial = Denial { at: UNIX_EPOCH, refusal: Arc::new(refusal) };
+        assert!(weight(&vec![0; 60], &denial) >= 64 << 10);
     }
 }

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     blob::BlobError,
     config::changes::FeedName,
+    disk::off_thread,
     handler::{Filter, Handler, Object},
     ident::FeedRef,
     route::{ObjectKey, Protocol},
@@ -132,12 +133,17 @@ fn protocol(text: &str) -> Result<Protocol, Problem> {
 }
 
 pub(super) async fn shown_all(handler: &Handler, objects: &[Object]) -> Result<Vec<Value>, Problem> {
-    let all: Vec<_> = objects.iter().map(|object| with_bytes(handler, object)).collect();
+    let (own, looked_for) = (handler.clone(), objects.to_vec());
+    let look = move || looked_for.iter().map(|object| own.is_pinned(object)).collect::<Vec<_>>();
+    let pinned = off_thread("look up pins", look).await.map_err(|error| Problem::internal(&error))?;
+    let all = objects.iter().zip(pinned).map(|(object, pinned)| with_bytes(handler, object, pinned));
+    let all: Vec<_> = all.collect();
     stream::iter(all).buffered(AT_ONCE).try_collect().await
 }
 
-async fn with_bytes(handler: &Handler, object: &Object) -> Result<Value, Problem> {
+async fn with_bytes(handler: &Handler, object: &Object, pinned: bool) -> Result<Value, Problem> {
     let mut one = shown(handler, object);
+    one["pinned"] = json!(pinned);
     if let Some(id) = &object.id {
         let stat = handler.parts().blobs.stat(id).await.map_err(failed)?;
         one["bytes"] = json!(stat.map(|stat| stat.length));
@@ -157,7 +163,6 @@ fn shown(handler: &Handler, object: &Object) -> Value {
         "package": key.and_then(|key| key.package),
         "version": key.and_then(|key| key.version()),
         "path": key.and_then(|key| key.path()),
-        "pinned": handler.is_pinned(object),
         "storage_id": object.id.map(|id| id.to_string()),
         "since": seconds(object.since),
         "age": age,

@@ -13,7 +13,7 @@ use crate::{
     },
     clock::Clock,
     config::{Config, Mount, Organisation},
-    disk::{Database, DatabaseSettings, OpenError, StoreDirectory},
+    disk::{Database, DatabaseSettings, OpenError, StoreDirectory, off_thread},
     document::rewrite::ServiceHosts,
     guard::Guards,
     handler::{Following, Guarding, Handler, HandlerMetrics, Modes, Mounts, Parts},
@@ -48,7 +48,7 @@ pub(super) async fn open_store(config: &Config, clock: &Clock) -> Result<(Databa
         let path = config.store.path.clone();
         let open =
             move || StoreDirectory::open(&path).and_then(|directory| Database::open(directory, &settings));
-        match tokio::task::spawn_blocking(open).await? {
+        match off_thread("open store", open).await? {
             Err(OpenError::InUse { .. }) if tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(STORE_POLL).await;
             }

@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result};
 use prometheus::Registry;
 use tokio::sync::oneshot;
 
-use crate::{admin::Control, clock::Clock, config::Config, handler::Modes};
+use crate::{admin::Control, clock::Clock, config::Config, disk::watch, handler::Modes};
 pub use reloads::Reloads;
 use running::{Beginning, Started, run};
 pub use sockets::{Inheritance, Sockets};
@@ -155,5 +155,6 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
     // Each thread keeps a stack and memory of the allocator's: with tokio's 512, a burst of cold reads grew the process
     // for good. More than these at once do not make a disk faster.
     builder.max_blocking_threads(BLOCKING_THREADS);
+    builder.on_thread_start(watch::serve_sockets);
     builder.thread_name("feedgate-io").enable_all().build().context("runtime")
 }

@@ -27,7 +27,7 @@ use crate::{
     blob::DiskStore,
     clock::Clock,
     config::{Config, Credential, StoreSettings},
-    disk::Database,
+    disk::{Database, off_thread},
     handler::{Archives, Errands, Explainer, Handler, Modes, Mounts, Pinning},
     proxy::{AccessLog, Edge, EdgeMetrics, Forwarder, Intake, Outflow},
     route::{Collections, MountPaths},
@@ -168,7 +168,7 @@ impl Running {
 
     async fn prune(&self) {
         let (handler, now) = (self.handler.clone(), self.clock.now());
-        let pruned = tokio::task::spawn_blocking(move || handler.parts().access.prune(now)).await;
+        let pruned = off_thread("prune verdicts", move || handler.parts().access.prune(now)).await;
         if let Ok(Err(error)) = pruned {
             tracing::warn!(%error, "verdicts not pruned");
         }
@@ -205,6 +205,14 @@ impl Running {
         }
         // Also to who ordered this. One that takes longer is cut off.
         let _ = tokio::time::timeout(LAST_WORDS, self.admin.answering.over()).await;
+        let handler = self.handler.clone();
+        let written = off_thread("write what is known", move || {
+            handler.parts().access.settle();
+            handler.parts().identities.settle();
+        });
+        if let Err(error) = written.await {
+            tracing::error!(%error, "what is known of callers and feeds is not on disk");
+        }
         let ((), closed) = tokio::join!(self.traces.flush(deadline), self.store.close());
         if let Err(error) = closed {
             tracing::error!(%error, "the store was not closed cleanly");

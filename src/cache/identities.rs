@@ -2,15 +2,14 @@
 //!
 //! The service answers to names and GUIDs, freely mixed. What it says of a spelling is remembered for a while: a name
 //! can be re-pointed, a GUID can't. Asking it is `handler`'s part. Entries are kept on disk, so that a restart during an
-//! outage finds what was stored under a feed's identity.
+//! outage finds what was stored under a feed's identity: they are read at the start, and written behind the answers.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use moka::sync::Cache;
 
 use crate::{
-    disk::{Database, Tree, TreeName},
+    disk::{Behind, Database, TreeName},
     ident::FeedRef,
 };
 
@@ -35,7 +34,7 @@ pub enum Known {
 /// The table of spellings.
 pub struct Identities {
     memory: Cache<String, Learned>,
-    tree: Tree,
+    disk: Behind,
     ttl: Duration,
     nothing_ttl: Duration,
 }
@@ -54,12 +53,19 @@ impl Identities {
     /// Over what `database` keeps. Identities are believed for `ttl`, that there is no such feed for `nothing_ttl`.
     pub fn new(database: &Database, ttl: Duration, nothing_ttl: Duration) -> Self {
         let memory = Cache::builder().max_capacity(SPELLINGS).build();
-        Self { memory, tree: database.tree(TreeName::Name), ttl, nothing_ttl }
+        let tree = database.tree(TreeName::Name);
+        let stored = tree.entries().filter_map(Result::ok);
+        let known =
+            stored.filter_map(|(key, value)| Some((String::from_utf8(key.to_vec()).ok()?, decode(&value)?)));
+        for (spelling, learned) in known.take(usize::try_from(SPELLINGS).unwrap_or(usize::MAX)) {
+            memory.insert(spelling, learned);
+        }
+        Self { memory, disk: Behind::new(tree), ttl, nothing_ttl }
     }
 
     /// What is known of how `feed` is spelled.
     pub fn get(&self, feed: &FeedRef, now: SystemTime) -> Known {
-        let Some(learned) = self.learned(feed.spelling()) else { return Known::Unknown };
+        let Some(learned) = self.memory.get(feed.spelling()) else { return Known::Unknown };
         let age = now.duration_since(learned.at).unwrap_or_default();
         match learned.identity {
             Some(identity) if age < self.ttl => Known::Identity(identity),
@@ -79,10 +85,8 @@ impl Identities {
     /// The service says that the spelling of `feed` means `identity`.
     pub fn learn(&self, feed: &FeedRef, identity: String, now: SystemTime) {
         let learned = Learned { at: now, identity: Some(identity) };
-        if let Some(stored) = encode(&learned)
-            && let Err(error) = self.tree.insert(feed.spelling().as_bytes(), &stored)
-        {
-            tracing::warn!(%error, "identity of a feed not stored");
+        if let Some(stored) = encode(&learned) {
+            self.disk.insert(feed.spelling().as_bytes().to_vec(), stored);
         }
         self.memory.insert(feed.spelling().to_owned(), learned);
     }
@@ -94,48 +98,35 @@ impl Identities {
 
     /// Forgets every spelling of what `feed` means: it may have been renamed or be gone.
     pub fn forget(&self, feed: &FeedRef) {
-        let whole = feed.whole_key();
-        for entry in self.tree.scan_prefix(format!("{}/", feed.org.folded()).as_bytes()) {
-            let Ok((key, value)) = entry else { break };
-            let same = decode(&value).and_then(|learned| learned.identity);
-            let same = same.is_some_and(|identity| identity.split('@').next() == Some(whole));
-            let spelling = String::from_utf8_lossy(&key).into_owned();
-            if same || spelling == feed.spelling() {
-                self.memory.invalidate(&spelling);
-                if let Err(error) = self.tree.remove(&key) {
-                    tracing::error!(%error, "identity of a feed not removed");
-                }
-            }
+        let same = self.spellings_of(feed.whole_key()).into_iter().map(|(spelling, _)| spelling);
+        for spelling in same.chain([feed.spelling().to_owned()]) {
+            self.memory.invalidate(&spelling);
+            self.disk.remove(spelling.into_bytes());
         }
+    }
+
+    /// Writes down what is only in memory yet. Blocking.
+    pub fn settle(&self) {
+        self.disk.settle();
     }
 
     /// Every spelling of the feed with the key `whole` and of its views, with its identity.
     pub fn spellings_of(&self, whole: &str) -> Vec<(String, String)> {
-        let org = whole.split('/').next().unwrap_or_default();
-        let same = |(_, identity): &(String, String)| identity.split('@').next() == Some(whole);
-        self.scan(&format!("{org}/")).filter(same).collect()
+        self.having(|identity| identity.split('@').next() == Some(whole))
     }
 
     /// Every spelling that has an identity, with it.
     pub fn all(&self) -> Vec<(String, String)> {
-        self.scan("").collect()
+        self.having(|_| true)
     }
 
-    fn scan(&self, prefix: &str) -> impl Iterator<Item = (String, String)> + use<> {
-        let read = |(key, value): (Bytes, Bytes)| {
-            Some((String::from_utf8(key.to_vec()).ok()?, decode(&value)?.identity?))
-        };
-        self.tree.scan_prefix(prefix.as_bytes()).filter_map(Result::ok).filter_map(read)
-    }
-
-    fn learned(&self, spelling: &str) -> Option<Learned> {
-        if let Some(learned) = self.memory.get(spelling) {
-            return Some(learned);
-        }
-        let stored = self.tree.get(spelling.as_bytes()).ok().flatten()?;
-        let learned = decode(&stored)?;
-        self.memory.insert(spelling.to_owned(), learned.clone());
-        Some(learned)
+    fn having(&self, is_meant: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+        let known = self.memory.iter().filter_map(|(spelling, learned)| {
+            Some((spelling.to_string(), learned.identity.filter(|identity| is_meant(identity))?))
+        });
+        let mut known: Vec<_> = known.collect();
+        known.sort_unstable();
+        known
     }
 }
 

@@ -3,17 +3,20 @@
 //! sled is named in this folder only. It is pinned to 0.34.7 and opened with the settings that stay within
 //! their memory (measured; see `database.rs`). What the trees hold is decided by their users.
 //!
-//! Every call here blocks. Callers on async threads go through [`off_thread`], except for point reads of
-//! pages that are hot (a few microseconds).
+//! Every call here blocks. Callers on async threads go through [`off_thread`], or write through [`Behind`]; [`watch`]
+//! tells of those that do not.
 
+mod behind;
 mod damage;
 mod database;
 mod directory;
 mod space;
 mod tree;
+pub mod watch;
 
 use std::io;
 
+pub use behind::Behind;
 pub use damage::DamagedValue;
 pub use database::{Database, DatabaseSettings, OpenError, Opened};
 pub use directory::{StoreDirectory, create_private, sync_directory};
@@ -42,6 +45,6 @@ pub async fn off_thread<T: Send + 'static>(
     action: &'static str,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, DiskError> {
-    let joined = tokio::task::spawn_blocking(call).await;
+    let joined = tokio::task::spawn_blocking(|| watch::may_block(call)).await;
     joined.map_err(|error| DiskError { action, source: io::Error::other(error) })
 }

@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{DiskError, SpaceGuard, damage::Damage};
+use super::{DiskError, SpaceGuard, damage::Damage, watch};
 
 /// The trees there are. sled reads all of a tree's ancestors for every tree, so they stay few.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,8 +213,17 @@ impl Iterator for Entries {
     }
 }
 
-/// Runs one call of sled's, which may panic where it finds its own pages damaged.
+/// Runs one call of sled's that may wait for the disk.
 pub(super) fn guarded<T>(
+    action: &'static str,
+    call: impl FnOnce() -> sled::Result<T>,
+) -> Result<T, DiskError> {
+    watch::blocks(action);
+    caught(action, call)
+}
+
+/// Runs one call of sled's, which may panic where it finds its own pages damaged.
+pub(super) fn caught<T>(
     action: &'static str,
     call: impl FnOnce() -> sled::Result<T>,
 ) -> Result<T, DiskError> {

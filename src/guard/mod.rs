@@ -13,6 +13,7 @@ mod packument;
 use std::{
     borrow::Cow,
     fmt,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     time::{Duration, SystemTime},
 };
 
@@ -39,7 +40,9 @@ pub struct Unreadable(Cow<'static, str>);
 /// All rules of the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Guards {
-    guards: Vec<Guard>,
+    rules: Vec<Guard>,
+    /// What tells each guard from others.
+    stamps: Vec<u64>,
     pins: Vec<Pin>,
 }
 
@@ -49,6 +52,7 @@ pub struct Policy<'a> {
     name: &'a str,
     protocol: Protocol,
     guards: Vec<&'a Guard>,
+    stamps: Vec<u64>,
     /// Pins of the name, when none of them is for this feed.
     elsewhere: Option<&'a Pin>,
 }
@@ -113,17 +117,22 @@ impl Unreadable {
 impl Guards {
     /// The rules of the configuration.
     pub fn new(guards: Vec<Guard>, pins: Vec<Pin>) -> Self {
-        Self { guards, pins }
+        let stamp = |guard: &Guard| {
+            let mut hasher = DefaultHasher::new();
+            format!("{guard:?}").hash(&mut hasher);
+            hasher.finish()
+        };
+        Self { stamps: guards.iter().map(stamp).collect(), rules: guards, pins }
     }
 
     /// Whether there are no rules at all.
     pub fn are_off(&self) -> bool {
-        self.guards.is_empty() && self.pins.is_empty()
+        self.rules.is_empty() && self.pins.is_empty()
     }
 
     /// All feeds that the rules name.
     pub fn feeds(&self) -> impl Iterator<Item = &FeedName> {
-        let guards = self.guards.iter().flat_map(|guard| &guard.feeds);
+        let guards = self.rules.iter().flat_map(|guard| &guard.feeds);
         guards.chain(self.pins.iter().flat_map(|pin| &pin.feeds))
     }
 
@@ -134,7 +143,7 @@ impl Guards {
         protocol: Protocol,
         is_here: impl Fn(&FeedName) -> bool,
     ) -> Policy<'a> {
-        let guards = self.guards.iter().filter(|guard| {
+        let guards = self.rules.iter().zip(&self.stamps).filter(|(guard, _)| {
             covers(guard.protocol, protocol) && (guard.feeds.is_empty() || guard.feeds.iter().any(&is_here))
         });
         let fold = protocol == Protocol::Nuget;
@@ -144,12 +153,8 @@ impl Guards {
             .filter(|pin| covers(pin.protocol, protocol) && pattern(pin, name, fold).is_some())
             .collect();
         let here = pins.iter().any(|pin| pin.feeds.iter().any(&is_here));
-        Policy {
-            name,
-            protocol,
-            guards: guards.collect(),
-            elsewhere: pins.first().copied().filter(|_| !here),
-        }
+        let (guards, stamps) = guards.unzip();
+        Policy { name, protocol, guards, stamps, elsewhere: pins.first().copied().filter(|_| !here) }
     }
 }
 
@@ -213,12 +218,11 @@ impl Policy<'_> {
     /// What tells one answer under these rules from one under others, for what is kept of answers; `None` without rules.
     /// It changes with the minute where ages matter.
     pub fn stamp(&self, now: SystemTime) -> Option<u64> {
-        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
         if self.is_free() {
             return None;
         }
         let mut hasher = DefaultHasher::new();
-        format!("{:?}", self.guards).hash(&mut hasher);
+        self.stamps.hash(&mut hasher);
         self.name.hash(&mut hasher);
         if self.asks_age() {
             let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

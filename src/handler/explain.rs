@@ -183,7 +183,7 @@ impl Handler {
             caller: self.caller_facts(&known),
             stored: self.stored_facts(&known).await,
             freshness: self.freshness_facts(target),
-            guard: self.guard_facts(target),
+            guard: self.guard_facts(target).await,
             service,
             would,
             unreachable,

@@ -37,7 +37,7 @@ pub(super) struct Sieve {
     document: Document,
     /// The configured feeds that are the document's.
     here: Vec<FeedName>,
-    seen: Option<Seen>,
+    seen: Option<Arc<Seen>>,
     now: SystemTime,
 }
 
@@ -61,24 +61,25 @@ impl Guarding {
 
 impl Handler {
     /// An error where a guard keeps what `route` is from builds.
-    pub(super) fn guard_document(&self, route: &DocumentRoute) -> Result<(), HandlerError> {
-        self.judged(self.document_objection(route))
+    pub(super) async fn guard_document(&self, route: &DocumentRoute) -> Result<(), HandlerError> {
+        if self.guards_nothing() {
+            return Ok(());
+        }
+        self.judged(self.document_objection(route).await)
     }
 
     /// Why what `route` is is kept from builds.
-    pub(super) fn document_objection(&self, route: &DocumentRoute) -> Option<Objection> {
+    pub(super) async fn document_objection(&self, route: &DocumentRoute) -> Option<Objection> {
         let (name, protocol, version) = named(&route.document)?;
         let here = self.here(&route.feed);
         let policy = self.guards().policy(&name, protocol, |feed| here.contains(feed));
-        let by_version = || {
-            let version = version.as_deref()?;
-            policy.to_version(
-                version,
-                self.released(&route.feed, &policy, protocol, &name, version),
-                self.now(),
-            )
-        };
-        policy.to_name().or_else(by_version)
+        let to_name = policy.to_name();
+        if to_name.is_some() {
+            return to_name;
+        }
+        let version = version.as_deref()?;
+        let released = self.released(&route.feed, &policy, protocol, &name, version).await;
+        policy.to_version(version, released, self.now())
     }
 
     /// The same for the bytes of a version. Where only its age is unknown, the document that tells it is asked for.
@@ -90,20 +91,20 @@ impl Handler {
         if self.guards_nothing() {
             return Ok(());
         }
-        match self.objection(route) {
+        match self.objection(route).await {
             Some(Objection::Unknown { .. }) if !matches!(route.package, Package::ById { .. }) => {
                 let document = telling(&route.package);
                 let document = DocumentRoute { feed: route.feed.clone(), document };
                 // Whether it came shows below.
                 let _ = Box::pin(self.represented(request, &document)).await;
-                self.judged(self.objection(route))
+                self.judged(self.objection(route).await)
             }
             objection => self.judged(objection),
         }
     }
 
     /// Why the bytes of a version are kept from builds, as far as is known without asking the service.
-    pub fn objection(&self, route: &PackageRoute) -> Option<Objection> {
+    pub async fn objection(&self, route: &PackageRoute) -> Option<Objection> {
         let here = self.here(&route.feed);
         let (name, protocol, version) = match &route.package {
             // A file that is not named as the registry names them is of any version.
@@ -115,10 +116,12 @@ impl Handler {
             Package::ById { .. } => return Some(Objection::Unknown { package: route.key() }),
         };
         let policy = self.guards().policy(name, protocol, |feed| here.contains(feed));
-        policy.to_name().or_else(|| {
-            let released = self.released(&route.feed, &policy, protocol, name, version);
-            policy.to_version(version, released, self.now())
-        })
+        let to_name = policy.to_name();
+        if to_name.is_some() {
+            return to_name;
+        }
+        let released = self.released(&route.feed, &policy, protocol, name, version).await;
+        policy.to_version(version, released, self.now())
     }
 
     /// Notes the versions that a document names, where a guard asks for their age.
@@ -137,18 +140,20 @@ impl Handler {
         let held = body.clone();
         let releases = super::represent::off_thread_if_large(body.len(), move || releases(&held)).await;
         let key = sighting_key(&route.feed, protocol, &name);
-        self.parts.sightings.see(&key, &releases.unwrap_or_default(), self.now()).await;
+        self.parts.sightings.see(&key, releases.unwrap_or_default(), self.now()).await;
     }
 
     /// What leaves versions out of a document, and what to keep the result under; `None` where nothing is left out.
-    pub(super) fn sieve(&self, route: &DocumentRoute) -> Option<(Sieve, u64)> {
+    pub(super) async fn sieve(&self, route: &DocumentRoute) -> Option<(Sieve, u64)> {
         if self.guards().are_off() {
             return None;
         }
         let (here, now) = (self.here(&route.feed), self.now());
         let (stamp, seen) = if let Some((name, protocol, _)) = named(&route.document) {
-            let stamp = self.guards().policy(&name, protocol, |feed| here.contains(feed)).stamp(now)?;
-            (stamp, self.parts.sightings.get(&sighting_key(&route.feed, protocol, &name)))
+            let policy = self.guards().policy(&name, protocol, |feed| here.contains(feed));
+            let key = || sighting_key(&route.feed, protocol, &name);
+            let seen = if policy.asks_age() { self.parts.sightings.get(&key()).await } else { None };
+            (policy.stamp(now)?, seen)
         } else if is_search(&route.document) {
             // Of any packages: by the feed, which the stored bytes do not tell.
             let mut hasher = DefaultHasher::new();
@@ -187,7 +192,7 @@ impl Handler {
     }
 
     /// Since when a version counts as released; only asked for where it matters.
-    fn released(
+    async fn released(
         &self,
         feed: &FeedRef,
         policy: &Policy<'_>,
@@ -198,7 +203,7 @@ impl Handler {
         if !policy.asks_age() {
             return None;
         }
-        self.parts.sightings.get(&sighting_key(feed, protocol, name))?.released(version, self.now())
+        self.parts.sightings.get(&sighting_key(feed, protocol, name)).await?.released(version, self.now())
     }
 
     /// The feeds of the configuration that are `feed`, by any of its spellings.

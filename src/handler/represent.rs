@@ -60,7 +60,7 @@ impl Handler {
         entry: &Arc<Entry>,
         body: Option<Bytes>,
     ) -> Result<Option<Arc<Representation>>, HandlerError> {
-        let (sieve, guard) = self.sieve(route).unzip();
+        let (sieve, guard) = self.sieve(route).await.unzip();
         let key = representation_key(request, route, entry, guard);
         if let Some(ready) = self.parts.documents.representation(&key) {
             return Ok(Some(ready));

@@ -55,4 +55,5 @@ mod tls;
 mod traces;
 mod verify;
 mod warm;
+mod watchdog;
 mod writes;

@@ -27,7 +27,10 @@ use crate::{
         pages::{Summing, Sums},
         record::Place,
     },
-    disk::create_private,
+    disk::{
+        create_private,
+        watch::{blocks, may_block},
+    },
     ident::StorageId,
 };
 
@@ -121,6 +124,7 @@ impl Draft {
         for part in &parts {
             let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
             self.vault.database.space().admit(length).map_err(failed("write file"))?;
+            blocks("write file");
             file.write_all_at(part, offset).map_err(failed("write file"))?;
             offset += length;
         }
@@ -157,7 +161,7 @@ impl Drop for Draft {
         // What can't be removed now goes when the store is opened the next time.
         let remove = move || drop::<io::Result<()>>(fs::remove_file(path));
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Ok(runtime) => drop(runtime.spawn_blocking(|| may_block(remove))),
             Err(_) => remove(),
         }
     }

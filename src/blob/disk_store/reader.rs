@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::{BlobError, blocking, vault::Vault};
 use crate::{
     blob::{ReadAt, record::Record},
+    disk::watch::blocks,
     ident::StorageId,
 };
 
@@ -45,6 +46,7 @@ pub(super) fn answer_end(offset: u64, max: usize, length: u64) -> Result<u64, Bl
 /// Reads exactly the bytes `from..to`.
 pub(super) fn read_file(file: &File, from: u64, to: u64) -> io::Result<Bytes> {
     let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];
+    blocks("read file");
     file.read_exact_at(&mut bytes, from)?;
     Ok(bytes.into())
 }

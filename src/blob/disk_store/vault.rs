@@ -35,7 +35,7 @@ use crate::{
     },
     clock::Clock,
     config::store::StoreSettings,
-    disk::{Database, Tree, TreeName},
+    disk::{Database, Tree, TreeName, watch::blocks},
     ident::StorageId,
 };
 
@@ -309,6 +309,7 @@ impl Vault {
     }
 
     pub(super) fn open_file(&self, id: &StorageId, record: &Record) -> Result<File, BlobError> {
+        blocks("open file");
         let file = match File::open(self.database.directory().blob(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(self.found_damaged(id, record, "its file is missing"));
@@ -354,6 +355,7 @@ impl Vault {
     }
 
     pub(super) fn remove_file(&self, id: &StorageId) -> Result<bool, BlobError> {
+        blocks("remove file");
         match fs::remove_file(self.database.directory().blob(id)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -60,8 +60,8 @@ impl Responses {
     }
 
     /// The newest response of `url` for a request with these headers.
-    pub fn select(&self, url: &str, request: &HeaderMap) -> Option<Kept> {
-        let matching = self.variants(url).into_iter().map(|(_, kept)| kept);
+    pub async fn select(&self, url: &str, request: &HeaderMap) -> Option<Kept> {
+        let matching = self.variants(url).await.into_iter().map(|(_, kept)| kept);
         let matching = matching.filter(|kept| selects(&kept.head.selecting, request));
         matching.max_by_key(|kept| kept.head.received_at)
     }
@@ -77,7 +77,7 @@ impl Responses {
         if !asked.is_current() {
             return;
         }
-        let mut variants = self.variants(url);
+        let mut variants = self.variants(url).await;
         let key = [&prefix(url)[..], &variant(kept)].concat();
         variants.retain(|(other, _)| *other != key);
         variants.sort_by_key(|(_, kept)| kept.head.received_at);
@@ -123,15 +123,19 @@ impl Responses {
         }
     }
 
-    fn variants(&self, url: &str) -> Vec<(Bytes, Kept)> {
-        let entries = self.tree.scan_prefix(&prefix(url)).filter_map(|entry| match entry {
-            Ok((key, value)) => Some((key, Kept::decode(&value)?)),
-            Err(error) => {
-                tracing::warn!(%error, url, "stored response unreadable");
-                None
-            }
-        });
-        entries.collect()
+    async fn variants(&self, url: &str) -> Vec<(Bytes, Kept)> {
+        let (tree, prefix) = (self.tree.clone(), prefix(url));
+        let read = move || {
+            let entries = tree.scan_prefix(&prefix).map(|entry| {
+                let (key, value) = entry?;
+                Ok(Kept::decode(&value).map(|kept| (key, kept)))
+            });
+            entries.filter_map(Result::transpose).collect::<Result<Vec<_>, DiskError>>()
+        };
+        off_thread("read responses", read).await.and_then(|read| read).unwrap_or_else(|error| {
+            tracing::warn!(%error, url, "stored responses unreadable");
+            Vec::new()
+        })
     }
 
     fn logged(outcome: Result<(), DiskError>, url: &str) {

@@ -195,12 +195,12 @@ impl Handler {
         })
     }
 
-    pub(super) fn guard_facts(&self, target: &Target) -> Option<Guarded> {
+    pub(super) async fn guard_facts(&self, target: &Target) -> Option<Guarded> {
         let objection = match target {
-            Target::Document(route) => self.document_objection(route),
-            Target::Derived(route) => self.document_objection(&whole(route)?),
+            Target::Document(route) => self.document_objection(route).await,
+            Target::Derived(route) => self.document_objection(&whole(route)?).await,
             Target::Package(_) if self.guards_nothing() => None,
-            Target::Package(route) => self.objection(route),
+            Target::Package(route) => self.objection(route).await,
             Target::Audit(_) | Target::Passthrough(_) => None,
         }?;
         Some(Guarded { reason: objection.reason(), text: objection.to_string() })

@@ -205,7 +205,7 @@ impl Work<'_> {
         if FOR_THE_ORIGIN.iter().any(|name| headers.contains_key(name)) {
             return None;
         }
-        let Kept { head, body } = self.mounts.responses.select(&self.url, headers)?;
+        let Kept { head, body } = self.mounts.responses.select(&self.url, headers).await?;
         let blob = match &body {
             Some(id) => Some(self.mounts.responses.open(id).await?),
             None => None,
