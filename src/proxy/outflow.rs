@@ -23,7 +23,7 @@ use std::{
 pub const SMALLEST: usize = 16 << 10;
 /// The piece of one whose pace is not known yet.
 const FIRST: usize = 64 << 10;
-/// The piece of one that takes all it gets; larger ones are no faster.
+/// The piece of one that takes all it gets: what is read from disk for it lies in memory until it is sent.
 const LARGEST: usize = 256 << 10;
 /// Bytes that all clients together may hold before each gets only the smallest piece.
 const ROOM: usize = 64 << 20;
