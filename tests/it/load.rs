@@ -1,9 +1,13 @@
 //! A steady load of hits on a gate that is being stopped or replaced, by clients that repeat what clients may repeat.
+//!
+//! It is open: requests begin at their times, whether or not those before are answered, so that a gate that lets them
+//! wait has to do with ever more of them.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -11,16 +15,14 @@ use std::{
 
 use bytes::Bytes;
 use feedgate_simulator::client::{Connection, Response, Url, basic};
+use futures::FutureExt as _;
 use tokio::{
     sync::watch,
-    task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval},
+    task::{JoinHandle, JoinSet},
+    time::{Instant, interval},
 };
 
 use crate::support::{DEADLINE, PAT};
-
-/// Clients, each with a connection that it keeps.
-const CLIENTS: usize = 25;
 
 /// A path and what is to come for it.
 #[derive(Debug, Clone)]
@@ -33,10 +35,17 @@ pub struct Wanted {
 
 /// Clients at work.
 pub struct Load {
-    served: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     stop: watch::Sender<bool>,
-    clients: JoinSet<Seen>,
+    asking: JoinHandle<Seen>,
     begun: Instant,
+}
+
+struct Shared {
+    wanted: Vec<Wanted>,
+    /// Connections that nobody uses now.
+    idle: Mutex<Vec<Connection>>,
+    served: AtomicUsize,
 }
 
 /// What the clients saw.
@@ -46,13 +55,13 @@ pub struct Seen {
     pub served: usize,
     /// Requests that were answered when they were sent once more, their connection having been closed before a byte.
     pub repeated: usize,
-    /// Requests of which nothing came then either.
-    pub turned_away: Vec<String>,
+    /// Requests of which nothing came then either, and why.
+    pub turned_away: BTreeMap<String, usize>,
     /// Answers that began and were wrong, or not whole.
     pub broken: Vec<String>,
-    /// When the last of them had come.
-    pub last: Option<Instant>,
-    /// Whole answers per second, until the last.
+    /// Most requests under way at once.
+    pub at_once: usize,
+    /// Requests begun per second.
     pub rate: f64,
     /// The longest time for an answer.
     pub longest: Duration,
@@ -69,79 +78,109 @@ enum End {
 // === impl Load ===
 
 impl Load {
-    /// Asks for all of `wanted` in turn, `rate` times a second if the machine can.
+    /// Asks for all of `wanted` in turn, `rate` times a second.
     pub fn start(wanted: &[Wanted], rate: u32) -> Self {
         let (stop, stopping) = watch::channel(false);
-        let (served, wanted): (_, Arc<[Wanted]>) = (Arc::default(), wanted.into());
-        let every = Duration::from_secs(1) * u32::try_from(CLIENTS).unwrap() / rate;
-        let clients = (0..CLIENTS)
-            .map(|first| client(Arc::clone(&wanted), first, every, Arc::clone(&served), stopping.clone()))
-            .collect();
-        Self { served, stop, clients, begun: Instant::now() }
+        let shared =
+            Arc::new(Shared { wanted: wanted.to_vec(), idle: Mutex::default(), served: AtomicUsize::new(0) });
+        let asking = tokio::spawn(keep_asking(Arc::clone(&shared), rate, stopping));
+        Self { shared, stop, asking, begun: Instant::now() }
     }
 
     /// Waits until so many more answers have come.
     pub async fn serves(&self, more: usize) {
-        let (from, deadline) = (self.served.load(Ordering::Relaxed), Instant::now() + DEADLINE);
-        while self.served.load(Ordering::Relaxed) < from + more {
+        let served = || self.shared.served.load(Ordering::Relaxed);
+        let (from, deadline) = (served(), Instant::now() + DEADLINE);
+        while served() < from + more {
             assert!(Instant::now() < deadline, "the load stands still");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// Ends the load.
+    /// Begins no more requests, and waits for the answers of those that have begun.
     pub async fn end(self) -> Seen {
         let _ = self.stop.send(true);
-        let mut all = Seen::default();
-        for one in self.clients.join_all().await {
-            all.served += one.served;
-            all.repeated += one.repeated;
-            all.turned_away.extend(one.turned_away);
-            all.broken.extend(one.broken);
-            all.last = all.last.max(one.last);
-            all.longest = all.longest.max(one.longest);
-        }
+        let lasted = self.begun.elapsed();
+        let mut seen = self.asking.await.unwrap();
+        let begun = seen.served + seen.turned_away.values().sum::<usize>() + seen.broken.len();
         #[expect(clippy::cast_precision_loss, reason = "a figure to print")]
-        let served = all.served as f64;
-        all.rate = all.last.map_or(0.0, |last| served / (last - self.begun).as_secs_f64());
-        all
+        let begun = begun as f64;
+        seen.rate = begun / lasted.as_secs_f64();
+        seen
     }
 }
 
-async fn client(
-    wanted: Arc<[Wanted]>,
-    first: usize,
-    every: Duration,
-    served: Arc<AtomicUsize>,
-    stopping: watch::Receiver<bool>,
-) -> Seen {
-    let (mut seen, mut kept) = (Seen::default(), None);
-    let mut due = interval(every);
-    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for number in first.. {
-        due.tick().await;
-        if *stopping.borrow() {
-            break;
+// === impl Shared ===
+
+impl Shared {
+    /// A connection that nobody uses, and that is not known to be closed.
+    fn kept(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap();
+        while let Some(mut one) = idle.pop() {
+            if one.closed().now_or_never() != Some(true) {
+                return Some(one);
+            }
         }
-        let (wanted, begun) = (&wanted[number % wanted.len()], Instant::now());
+        None
+    }
+
+    /// Asks, and once more if nothing at all came.
+    async fn ask(&self, number: usize) -> Seen {
+        let wanted = &self.wanted[number % self.wanted.len()];
+        let (mut seen, begun) = (Seen::default(), Instant::now());
+        let mut kept = self.kept();
         let mut end = ask(&mut kept, &wanted.url).await;
         if matches!(end, End::Nothing(_)) {
             end = ask(&mut kept, &wanted.url).await;
-            seen.repeated += usize::from(!matches!(end, End::Nothing(_)));
+            seen.repeated = usize::from(!matches!(end, End::Nothing(_)));
         }
-        seen.longest = seen.longest.max(begun.elapsed());
+        seen.longest = begun.elapsed();
+        self.idle.lock().unwrap().extend(kept);
         match end {
             End::Whole(response) if response.status == 200 && response.body == wanted.body => {
-                seen.served += 1;
-                seen.last = Some(Instant::now());
-                served.fetch_add(1, Ordering::Relaxed);
+                seen.served = 1;
+                self.served.fetch_add(1, Ordering::Relaxed);
             }
             End::Whole(response) => seen.broken.push(format!("{} {}", response.status, response.body.len())),
-            End::Nothing(error) => seen.turned_away.push(error.to_string()),
+            End::Nothing(error) => seen.turned_away = BTreeMap::from([(error.to_string(), 1)]),
             End::Broken(error) => seen.broken.push(error),
         }
+        seen
     }
-    seen
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn add(&mut self, one: Self) {
+        self.served += one.served;
+        self.repeated += one.repeated;
+        for (why, times) in one.turned_away {
+            *self.turned_away.entry(why).or_default() += times;
+        }
+        self.broken.extend(one.broken);
+        self.longest = self.longest.max(one.longest);
+    }
+}
+
+async fn keep_asking(shared: Arc<Shared>, rate: u32, stopping: watch::Receiver<bool>) -> Seen {
+    let (mut all, mut asking) = (Seen::default(), JoinSet::new());
+    let mut due = interval(Duration::from_secs(1) / rate);
+    let mut number = 0;
+    while !*stopping.borrow() {
+        due.tick().await;
+        let shared = Arc::clone(&shared);
+        asking.spawn(async move { shared.ask(number).await });
+        number += 1;
+        all.at_once = all.at_once.max(asking.len());
+        while let Some(one) = asking.try_join_next() {
+            all.add(one.unwrap());
+        }
+    }
+    while let Some(one) = asking.join_next().await {
+        all.add(one.unwrap());
+    }
+    all
 }
 
 async fn ask(kept: &mut Option<Connection>, url: &str) -> End {
