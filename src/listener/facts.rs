@@ -1,7 +1,7 @@
 //! What a connection tells about the requests on it.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, OnceLock},
 };
 
@@ -10,6 +10,9 @@ use ipnet::IpNet;
 use pingora::protocols::{http::ServerSession, raw_connect::ProxyDigest};
 
 use super::{dating::Dating, framing::FramingError, messages::REFUSED};
+
+/// The address of a client whom a proxy does not name in a way that can be read: nobody's.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What a connection tells about every request on it.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ pub struct Facts {
 /// Who asks, and by which name of the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asker<'a> {
-    /// The client's address.
+    /// The client's address; unspecified where a proxy that is trusted names none that can be read.
     pub address: IpAddr,
     /// Whether the client speaks TLS.
     pub is_tls: bool,
@@ -107,21 +110,31 @@ impl Facts {
     }
 }
 
-/// The client in `X-Forwarded-For`: each proxy adds at the end whom it got the request from, so what stands left of the
-/// last that is no proxy of ours may be anybody's invention.
+/// The client in `X-Forwarded-For`; `None` where the proxy speaks for nobody but itself. Each proxy adds at the end whom
+/// it got the request from, so what stands left of the last that is no proxy of ours may be anybody's invention, and is
+/// not even read. Where the client should stand and no address can be read it is [`NOBODY`]: somebody asked through the
+/// proxy, and must not pass for it.
 fn forwarded_for(headers: &HeaderMap, proxies: &[IpNet]) -> Option<IpAddr> {
-    let all: Vec<_> = values(headers, "x-forwarded-for").collect();
-    let mut client = None;
-    for text in all.into_iter().rev() {
-        let address = text.parse::<IpAddr>();
-        let address = address.or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
-        let Ok(address) = address.map(|address| address.to_canonical()) else { break };
-        client = Some(address);
+    let mut lines = headers.get_all("x-forwarded-for").iter().rev().peekable();
+    lines.peek()?;
+    let members = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    let mut client = NOBODY;
+    for member in members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()) {
+        let Some(address) = address(member) else { return Some(NOBODY) };
+        client = address;
         if !proxies.iter().any(|proxy| proxy.contains(&address)) {
             break;
         }
     }
-    client
+    Some(client)
+}
+
+/// An address, with or without a port.
+fn address(member: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(member).ok()?;
+    let address = text.parse::<IpAddr>().ok();
+    let address = address.or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));
+    address.map(|address| address.to_canonical())
 }
 
 fn values<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a str> {
@@ -131,9 +144,11 @@ fn values<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item 
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::Facts;
+    use super::{Facts, NOBODY};
 
     fn headers(rows: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &'static str)| {
@@ -154,9 +169,10 @@ mod tests {
             ("[2001:db8::1]:4000", "2001:db8::1"),
             ("::ffff:198.51.100.7", "198.51.100.7"),
             ("10.0.0.3, 10.0.0.2", "10.0.0.3"),
-            ("1.1.1.1, nonsense", "10.0.0.1"),
-            ("1.1.1.1, nonsense, 10.0.0.2", "10.0.0.2"),
-            ("", "10.0.0.1"),
+            ("198.51.100.7, , 10.0.0.2,", "198.51.100.7"),
+            ("1.1.1.1, nonsense", "0.0.0.0"),
+            ("1.1.1.1, nonsense, 10.0.0.2", "0.0.0.0"),
+            ("", "0.0.0.0"),
         ];
         for (value, expected) in rows {
             let sent = headers(&[
@@ -171,5 +187,24 @@ mod tests {
             assert_eq!(seen(&trusted), (expected.to_owned(), true, Some("a".to_owned())), "{value}");
             assert_eq!(seen(&plain), ("192.0.2.9".to_owned(), false, None), "{value}");
         }
+    }
+    #[test]
+    fn what_cannot_be_read_never_makes_a_caller_the_proxy() {
+        let proxies = Some(["10.0.0.0/8".parse().unwrap()].into());
+        let trusted = Facts::new("10.0.0.1:5".parse().unwrap(), false, proxies);
+        let seen = |lines: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", HeaderValue::from_bytes(line).unwrap());
+            }
+            trusted.asker(&headers).address
+        };
+        let outside: IpAddr = "203.0.113.9".parse().unwrap();
+        assert_eq!(seen(&[b"\xff, 203.0.113.9"]), outside, "the proxy adds to the client's line");
+        assert_eq!(seen(&[b"10.0.0.9, \xff", b"203.0.113.9"]), outside, "or adds a line of its own");
+        assert_eq!(seen(&[b"203.0.113.9, 10.0.0.2"]), outside);
+        assert_eq!(seen(&[b"203.0.113.9, \xff, 10.0.0.2"]), NOBODY);
+        assert_eq!(seen(&[b"203.0.113.9", b"\xff"]), NOBODY);
+        assert_eq!(seen(&[]), trusted.client.ip(), "the proxy's own request");
     }
 }
