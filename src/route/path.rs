@@ -145,8 +145,7 @@ impl<'t> Segment<'t> {
         if text.contains(char::is_control) {
             return Err(Rule::Escape("a control character is not allowed"));
         }
-        // Front ends on Windows cut dots and spaces off the end of a segment, so `.. ` is `..` to them.
-        if text.split('/').any(|part| part.trim_end_matches(['.', ' ']).is_empty() && !part.is_empty()) {
+        if text.split('/').any(is_dots) {
             return Err(Rule::Escape("a dot segment is not allowed"));
         }
         Ok(Self { written, text })
@@ -187,6 +186,13 @@ fn decode(written: &str) -> Result<Cow<'_, str>, Rule> {
         return Err(Rule::Encoding("a % starts no escape"));
     }
     percent_decode_str(written).decode_utf8().map_err(|_| Rule::Encoding("the bytes are not UTF-8"))
+}
+
+/// Whether somebody may read `part` as a dot segment: front ends on Windows cut dots and spaces off the end of a segment,
+/// so `.. ` is `..` to them, and servlets what begins with `;`.
+fn is_dots(part: &str) -> bool {
+    let bare = part.split(';').next().unwrap_or_default();
+    !bare.is_empty() && bare.trim_end_matches(['.', ' ']).is_empty()
 }
 
 fn has_escape(text: &str) -> bool {

@@ -397,6 +397,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("/_packaging/f/npm/registry/.%20", "dot segment"),
     ("/_packaging/f/npm/registry/..%20", "dot segment"),
     ("/_packaging/f/npm/registry/...", "dot segment"),
+    ("/_packaging/f/..;/g/npm/registry/a", "dot segment"),
+    ("/_packaging/f/npm/registry/@s%2f..%3Bx=y", "dot segment"),
     ("/_packaging/f/npm/registry/@s%2f..", "dot segment"),
     ("/_packaging/f/npm/registry/@s%2f%2e%2e", "dot segment"),
     ("/_packaging/f/npm/registry/..%2f..", "dot segment"),
