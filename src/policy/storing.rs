@@ -8,11 +8,13 @@ use super::{
     vary::selecting,
 };
 
-/// Statuses whose caching rules this cache knows, for `must-understand` (RFC 9110 §15); not 206 and 304, which it
-/// does not store.
-const UNDERSTOOD: [u16; 42] = [
+/// Statuses that are about the conditions or the range of one request (RFC 9110 §13, §14): what others are told depends
+/// on theirs.
+const OF_ONE_REQUEST: [u16; 4] = [206, 304, 412, 416];
+/// Statuses whose caching rules this cache knows, for `must-understand` (RFC 9110 §15), of those that it stores.
+const UNDERSTOOD: [u16; 40] = [
     200, 201, 202, 203, 204, 205, 300, 301, 302, 303, 305, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407,
-    408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 426, 500, 501, 502, 503, 504, 505, 451, 429,
+    408, 409, 410, 411, 413, 414, 415, 417, 421, 422, 426, 500, 501, 502, 503, 504, 505, 451, 429,
 ];
 
 /// Why a response is not stored.
@@ -20,7 +22,7 @@ const UNDERSTOOD: [u16; 42] = [
 pub enum Refusal {
     /// The request's method.
     Method,
-    /// Partial content, or the answer to a condition.
+    /// Partial content, or the answer to a condition or a range.
     Status,
     /// The request or the response says `no-store`.
     NoStore,
@@ -50,7 +52,7 @@ pub fn may_store(
     let when = |forbidden: bool, refusal| if forbidden { Err(refusal) } else { Ok(()) };
     // A POST's response is for GETs of the same URL, if it says so (RFC 9110 §9.3.3); the caller checks that.
     when(*method != Method::GET && *method != Method::POST, Refusal::Method)?;
-    when(matches!(status.as_u16(), 206 | 304) || status.is_informational(), Refusal::Status)?;
+    when(OF_ONE_REQUEST.contains(&status.as_u16()) || status.is_informational(), Refusal::Status)?;
     when(Directives::of_request(request).has("no-store"), Refusal::NoStore)?;
     if directives.has("must-understand") {
         when(!UNDERSTOOD.contains(&status.as_u16()), Refusal::NotUnderstood)?;

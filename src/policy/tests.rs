@@ -151,11 +151,13 @@ fn what_is_stored() {
     };
     let fresh = ("cache-control", "max-age=60");
     let auth = ("authorization", "x");
-    let rows: [(u16, &Fields, &Fields, Option<Refusal>); 23] = [
+    let rows: [(u16, &Fields, &Fields, Option<Refusal>); 25] = [
         (200, &[], &[fresh], None),
         (599, &[], &[fresh], None),
         (206, &[], &[fresh], Some(Refusal::Status)),
         (304, &[], &[fresh], Some(Refusal::Status)),
+        (412, &[], &[fresh], Some(Refusal::Status)),
+        (416, &[], &[fresh], Some(Refusal::Status)),
         (200, &[("cache-control", "no-store")], &[fresh], Some(Refusal::NoStore)),
         (200, &[], &[fresh, ("cache-control", "No-Store")], Some(Refusal::NoStore)),
         (200, &[], &[("cache-control", "max-age=1, no-store, must-understand")], None),

@@ -245,7 +245,12 @@ async fn write(session: &mut Session, context: &mut RequestContext, bytes: Bytes
     session.write_response_body(Some(bytes), end).await
 }
 
+/// Whether the client has what it asks for (RFC 9110 §13.1.2): a condition on anything but a read was for whoever
+/// did it.
 fn not_modified(asked: &Asked<'_>, headers: &HeaderMap) -> bool {
+    if !matches!(*asked.method, Method::GET | Method::HEAD) {
+        return false;
+    }
     match text(headers, &header::ETAG) {
         Some(etag) => if_none_match(text(asked.headers, &header::IF_NONE_MATCH), etag),
         None => false,
