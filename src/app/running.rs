@@ -29,7 +29,7 @@ use crate::{
     config::{Config, Credential, StoreSettings},
     disk::{Database, off_thread},
     handler::{Archives, Errands, Explainer, Handler, Modes, Mounts, Pinning},
-    proxy::{AccessLog, Edge, EdgeMetrics, Forwarder, Intake, Outflow},
+    proxy::{AccessLog, Edge, EdgeMetrics, Forwarder, Intake, Outflow, Uploads},
     route::{Collections, MountPaths},
     throttle::{Limits, Throttle},
     upstream::Dialer,
@@ -110,6 +110,7 @@ impl Running {
             forwarder: Forwarder { dialer: Dialer::new(&config.upstream), throttle, clock: clock.clone() },
             metrics: metrics.clone(),
             outflow: Outflow::default(),
+            uploads: Uploads::default(),
             access_log: Arc::new(AccessLog::new(config.log.hits_per_line)),
             spans,
         };

@@ -36,7 +36,7 @@ pub use memory::{RepresentationKey, Respelling, TierUse};
 pub use negative::NegativeCache;
 pub use packages::{Contradiction, PackageEntry, PackageIndex, Source};
 pub use pins::{PinKey, Pins};
-pub use responses::{Asked, Kept, ResponseDraft, Responses};
+pub use responses::{Asked, Kept, Owner, ResponseDraft, ResponseKey, Responses};
 pub use sightings::{Seen, Sightings};
 
 use crate::{

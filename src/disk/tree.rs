@@ -44,7 +44,7 @@ pub enum TreeName {
     Sighting,
     /// What is stored, added up.
     Totals,
-    /// URL at a mount's origin ‖ selecting fields → a response without its body.
+    /// URL at a mount's origin ‖ mount ‖ selecting fields → a response without its body.
     Response,
     /// Package or metadata key → since when it is pinned.
     Pin,

@@ -67,6 +67,9 @@ pub enum HandlerError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// The bodies of other requests take all the memory that there is for them.
+    #[error("the gate holds as many bodies of requests as it may")]
+    Crowded,
     /// The body of the request cannot be used.
     #[error("the request's body {0}")]
     Body(String),
@@ -125,6 +128,7 @@ impl HandlerError {
             | Self::Attempts { .. }
             | Self::GateRefused(_)
             | Self::TooLarge { .. }
+            | Self::Crowded
             | Self::Body(_)
             | Self::NoAudit { .. } => false,
         }
@@ -165,7 +169,7 @@ impl HandlerError {
             | Self::NoAudit { missing: false, .. }
             | Self::NoCredential(_)
             | Self::GateRefused(_) => StatusCode::BAD_GATEWAY,
-            Self::Throttled(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Throttled(_) | Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout(_) | Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             Self::Refused(refusal) | Self::Failing { refusal, .. } => refusal.status,
         }
@@ -187,6 +191,7 @@ impl HandlerError {
             Self::OnlyIfCached => "only_if_cached",
             Self::Left => "client_left",
             Self::TooLarge { .. } => "too_large",
+            Self::Crowded => "crowded",
             Self::Body(_) => "body",
             Self::NoAudit { .. } => "audit_unavailable",
             Self::Stranger(stranger) => stranger.code(),

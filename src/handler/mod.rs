@@ -56,7 +56,7 @@ pub use inventory::{Filter, Object, Purged};
 pub use lately::{Ended, FeedTimes, Lately, Refused};
 pub use metrics::HandlerMetrics;
 pub use modes::Modes;
-pub use mount::{MountRequest, Mounts, WRITE_MOST};
+pub use mount::{Admitted, MountRequest, Mounts, WRITE_MOST};
 pub use pins::{PinError, PinReport, Pinned, Pinning};
 pub use reply::{CacheStatus, PackageBody, Reply, ReplyBody};
 pub use verify::{Verification, Verified};

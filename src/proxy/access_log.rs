@@ -52,6 +52,7 @@ pub fn failure(error: &HandlerError, context: &RequestContext) {
         | HandlerError::Stranger(_)
         | HandlerError::Attempts { .. }
         | HandlerError::TooLarge { .. }
+        | HandlerError::Crowded
         | HandlerError::Body(_) => {
             tracing::debug!(id = context.id, key = context.key, %error, "request refused");
         }

@@ -77,6 +77,11 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
         answer.reply.reason = Some(text.to_owned());
         answer
     };
+    let later = |text: &str, wait: Duration| {
+        let mut answer = told(text);
+        retry_later(&mut answer.reply.headers, wait);
+        answer
+    };
     match error {
         HandlerError::Method { allow, .. } => {
             let mut answer = told(&error.to_string());
@@ -89,11 +94,8 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
             retry_later(&mut answer.reply.headers, retry_after.unwrap_or(RETRY_AFTER));
             answer
         }
-        HandlerError::Throttled(shed) => {
-            let mut answer = told("too many requests wait for the service");
-            retry_later(&mut answer.reply.headers, shed.retry_after());
-            answer
-        }
+        HandlerError::Throttled(shed) => later("too many requests wait for the service", shed.retry_after()),
+        HandlerError::Crowded => later(&error.to_string(), RETRY_AFTER),
         HandlerError::Dead(_) => loud("the package service is down, and there is no stored copy"),
         HandlerError::Offline => loud("feedgate is offline by its operator, and there is no stored copy"),
         HandlerError::Guarded(objection) => loud(&objection.to_string()),
@@ -110,11 +112,7 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
         }
         HandlerError::NoAudit { .. } => told(NO_AUDIT),
         HandlerError::Stranger(stranger) => unwelcome(stranger, told(&stranger.to_string())),
-        HandlerError::Attempts { retry_after } => {
-            let mut answer = told(&error.to_string());
-            retry_later(&mut answer.reply.headers, *retry_after);
-            answer
-        }
+        HandlerError::Attempts { retry_after } => later(&error.to_string(), *retry_after),
         // The service's own text would tell who the gate is there.
         HandlerError::GateRefused(refusal) if refusal.status == StatusCode::FORBIDDEN => {
             told("the gate's own credential has no right to this; its operator must see to that")
@@ -242,6 +240,7 @@ mod tests {
         check(&HandlerError::Integrity(detail()), 502, "integrity");
         check(&HandlerError::OnlyIfCached, 504, "only_if_cached");
         check(&HandlerError::TooLarge { limit: 5 }, 413, "too_large");
+        check(&HandlerError::Crowded, 503, "crowded");
         check(&HandlerError::Body("is not JSON".to_owned()), 400, "body");
         check(&HandlerError::NoAudit { missing: true, reason: detail() }, 404, "audit_unavailable");
         check(&HandlerError::NoAudit { missing: false, reason: detail() }, 502, "audit_unavailable");

@@ -41,6 +41,7 @@ pub use intake::Intake;
 pub use metrics::EdgeMetrics;
 pub use outflow::Outflow;
 pub use service::app;
+pub use upload::Uploads;
 
 use crate::{
     document::rewrite::Rewriter,
@@ -76,6 +77,8 @@ pub struct Edge {
     pub metrics: EdgeMetrics,
     /// What clients have not taken yet.
     pub outflow: Outflow,
+    /// What clients have sent and is not answered yet.
+    pub uploads: Uploads,
     /// Which requests have a line in the log.
     pub access_log: Arc<AccessLog>,
     /// Where finished spans go.
@@ -93,7 +96,7 @@ impl Edge {
     ) -> std::result::Result<Option<Reply>, ErrorReply> {
         let mut request = match self.understand(session, context)? {
             Understood::Mounted(request) => {
-                return self.answer_mounted(session, &request, context).await.map(Some);
+                return self.answer_mounted(session, request, context).await.map(Some);
             }
             Understood::Request(request) => request,
         };
@@ -127,8 +130,8 @@ impl Edge {
         }
         match self.answer_who_stays(session, request).await? {
             Outcome::Body { limit } => {
-                let body = upload::read(session, limit).await?;
-                self.handler.answer_body(request, body).await
+                let body = self.uploads.read(session, limit).await?;
+                self.handler.answer_body(request, body.bytes()).await
             }
             outcome => Ok(outcome),
         }
@@ -137,23 +140,30 @@ impl Edge {
     async fn answer_mounted(
         &self,
         session: &mut Session,
-        request: &MountRequest,
+        request: MountRequest,
         context: &mut RequestContext,
     ) -> std::result::Result<Reply, ErrorReply> {
         context.class = RouteClass::Mount;
         context.key = access_log::key_of_mount(&request.mounted);
-        let reads = matches!(request.method, Method::GET | Method::HEAD);
-        let body = if reads {
-            upload::skip(session).await.map(|()| Bytes::new())
-        } else {
-            upload::read(session, WRITE_MOST).await
-        };
-        let answer = match body {
-            // In a box, so that it takes no room beside each answer that is being sent.
-            Ok(body) => unless_left(session, reads, Box::pin(self.mounts.answer(request, body))).await,
-            Err(error) => Err(error),
-        };
+        let answer = self.answer_admitted(session, request).await;
         answer.map_err(|error| failed(session, &error, context))
+    }
+
+    /// A body is read when its sender is let in, and not before.
+    async fn answer_admitted(
+        &self,
+        session: &mut Session,
+        request: MountRequest,
+    ) -> std::result::Result<Reply, HandlerError> {
+        if matches!(request.method, Method::GET | Method::HEAD) {
+            upload::skip(session).await?;
+            let request = self.mounts.admit(request)?;
+            // In a box, so that it takes no room beside each answer that is being sent.
+            return unless_left(session, true, Box::pin(self.mounts.answer(&request, Bytes::new()))).await;
+        }
+        let request = self.mounts.admit(request)?;
+        let body = self.uploads.read(session, WRITE_MOST).await?;
+        self.mounts.answer(&request, body.bytes()).await
     }
 
     async fn answer_who_stays(
@@ -183,7 +193,7 @@ impl Edge {
                 context.error = Some(error.code);
                 if matches!(
                     error.code,
-                    "framing" | "host" | "too_large" | "head_too_large" | "too_slow" | "body"
+                    "framing" | "host" | "too_large" | "head_too_large" | "too_slow" | "body" | "crowded"
                 ) {
                     session.set_keepalive(None);
                 }

@@ -11,7 +11,7 @@ use feedgate::{
 };
 
 use crate::{
-    scripted::{Reply, Seen, Service, answer, ask, config, get, start, stop},
+    scripted::{Client, Reply, Seen, Service, answer, ask, config, get, start, stop},
     support::until,
 };
 
@@ -23,11 +23,13 @@ struct Scene {
     gate: Gate,
     /// Gate tokens: one that may read below the mount, one that may write there, one for elsewhere.
     tokens: [String; 3],
+    config: Config,
     folder: tempfile::TempDir,
 }
 
 impl Scene {
-    /// The mount has the keys `more`, in which `{folder}` stands for the scene's folder.
+    /// The mount has the keys `more`, in which `{folder}` stands for the scene's folder and `{origin}` for the origin's
+    /// address; more mounts may follow in it.
     async fn new(more: &str) -> Self {
         let script = |seen: &Seen| match seen.path() {
             "/refused" => {
@@ -38,6 +40,7 @@ impl Scene {
         let (origin, folder) = (Service::start(script).await, tempfile::tempdir().unwrap());
         std::fs::write(folder.path().join("credential"), "planted\n").unwrap();
         let more = more.replace("{folder}", &folder.path().display().to_string());
+        let more = more.replace("{origin}", &origin.address.to_string());
         let mount =
             format!("[[mount]]\npath = \"/vendor/\"\nupstream = \"http://{}\"\n{more}", origin.address);
         let mut config = config(origin.address, &folder.path().join("store"));
@@ -45,8 +48,8 @@ impl Scene {
         config.access.tokens = Some(folder.path().join("tokens"));
         let made = [("vendor", Rights::Read), ("vendor", Rights::Write), ("contoso", Rights::Write)];
         let tokens = made.map(|(scope, rights)| token(folder.path(), scope, rights));
-        let gate = start(config).await;
-        Self { origin, gate, tokens, folder }
+        let gate = start(config.clone()).await;
+        Self { origin, gate, tokens, config, folder }
     }
 
     async fn get(&self, headers: &str) -> Reply {
@@ -161,5 +164,62 @@ async fn a_credential_that_cannot_be_read_is_a_502_and_asks_the_origin_nothing()
     let reply = scene.get("").await;
     assert_eq!(reply.status, 502, "{}", reply.text());
     assert!(scene.origin.asked("/file.txt").is_empty());
+    stop(scene.gate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_mount_keeps_of_a_url_is_no_other_mounts_and_a_write_by_any_ends_it() {
+    let two_more = "[[mount]]\npath = \"/open/\"\nupstream = \"http://{origin}\"\n\
+                    [[mount]]\npath = \"/other/\"\nupstream = \"http://{origin}\"\naccess = \"gateway\"\n\
+                    credential_file = \"{folder}/other\"\n";
+    let mut scene = Scene::new(&format!("{OWN}{two_more}")).await;
+    std::fs::write(scene.folder.path().join("other"), "elses\n").unwrap();
+    scene.origin.play(|seen| {
+        let shown = seen.header("authorization").unwrap_or("none").to_owned();
+        answer("200 OK", "Cache-Control: max-age=60\r\n", shown)
+    });
+    let by = |secret: &str| format!("Basic {}", STANDARD.encode(format!("feedgate:{secret}")));
+    let other = token(scene.folder.path(), "other", Rights::Write);
+    let rows = [
+        ("/vendor/file.txt", basic(&scene.tokens[0]), by("planted")),
+        ("/open/file.txt", String::new(), "none".to_owned()),
+        ("/other/file.txt", basic(&other), by("elses")),
+    ];
+    let read = async |gate: &Gate, (path, credential, expected): &(&str, String, String)| {
+        until(async || get(gate.address(), path, credential).await.status == 200).await;
+        assert_eq!(get(gate.address(), path, credential).await.text(), *expected, "{path}");
+    };
+    for row in &rows {
+        read(&scene.gate, row).await;
+    }
+    assert_eq!(scene.origin.asked("/file.txt").len(), 3, "each asks once, with what is its own");
+
+    // Each finds its own again, wherever it stands in the configuration.
+    stop(scene.gate).await;
+    scene.config.mounts.reverse();
+    scene.gate = start(scene.config.clone()).await;
+    for row in &rows {
+        read(&scene.gate, row).await;
+    }
+    assert_eq!(scene.origin.asked("/file.txt").len(), 3);
+
+    // It is one thing at the origin: a write by one mount makes what all keep of it invalid.
+    let write = "PUT /open/file.txt HTTP/1.1\r\nHost: g\r\nContent-Length: 1\r\n\r\nx";
+    assert_eq!(ask(scene.gate.address(), write).await.status, 200);
+    for row in &rows {
+        read(&scene.gate, row).await;
+    }
+    assert_eq!(scene.origin.asked("/file.txt").len(), 3 + 1 + 3);
+    stop(scene.gate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_let_in_is_told_before_a_body_is_read() {
+    let scene = Scene::new(OWN).await;
+    let mut client = Client::connect(scene.gate.address()).await;
+    // The body never comes.
+    client.send(format!("PUT {PATH} HTTP/1.1\r\nHost: g\r\nContent-Length: 1000000\r\n\r\nx")).await;
+    let told = client.read("PUT").await.expect("an answer");
+    assert_eq!((told.status, told.text().contains("token_missing")), (401, true), "{}", told.text());
     stop(scene.gate).await;
 }

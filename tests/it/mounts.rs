@@ -325,3 +325,45 @@ async fn who_waited_for_a_response_that_breaks_off_asks_again() {
     let whole = replies.iter().filter(|reply| reply.whole && reply.text() == "0123456789").count();
     assert_eq!(whole, 9);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_is_for_one_hop_selects_nothing() {
+    let scene = Scene::new(|seen: &Seen| {
+        let language = seen.header("accept-language").unwrap_or("default").to_owned();
+        answer("200 OK", "Cache-Control: max-age=60\r\nVary: Accept-Language\r\n", language)
+    })
+    .await;
+    let german = "Accept-Language: de\r\n";
+    let hidden = scene.get(&format!("Connection: accept-language\r\n{german}")).await;
+    assert_eq!(hidden.text(), "default", "the origin does not get it");
+    assert_eq!(scene.get(german).await.text(), "de");
+    assert_eq!(scene.get("").await.text(), "default");
+    assert_eq!(scene.asked(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_condition_or_a_range_failed_with_is_nobody_elses() {
+    let scene = Scene::new(|seen: &Seen| {
+        let status = match (seen.header("range"), seen.header("if-match")) {
+            (Some(_), _) => "416 Range Not Satisfiable",
+            (_, Some(_)) => "412 Precondition Failed",
+            _ => "200 OK",
+        };
+        answer(status, "Cache-Control: max-age=60\r\n", status)
+    })
+    .await;
+    assert_eq!(scene.get("Range: bytes=999999999-\r\n").await.status, 416);
+    assert_eq!(scene.get("If-Match: \"x\"\r\n").await.status, 412);
+    assert_eq!(scene.get("").await.status, 200);
+    assert_eq!(scene.asked(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_a_write_is_the_clients_whatever_its_conditions() {
+    let scene = Scene::new(|_| answer("200 OK", "ETag: \"1\"\r\n", "written")).await;
+    let write = |more: &str| format!("PUT {PATH} HTTP/1.1\r\nHost: g\r\n{more}Content-Length: 1\r\n\r\nx");
+    for more in ["If-None-Match: *\r\n", "If-None-Match: \"1\"\r\n"] {
+        let written = ask(scene.gate.address(), &write(more)).await;
+        assert_eq!((written.status, written.text()), (200, "written".to_owned()), "{more}");
+    }
+}

@@ -1,19 +1,20 @@
 //! Responses of mounts: their heads in the database, their bodies in the blob store.
 //!
-//! A URL has one record for each set of selecting fields (`Vary`) that was asked for, up to [`VARIANTS`]. A record
-//! whose body was evicted is found out when it is used, and dropped. What may be stored and reused is decided by
+//! Each mount has its own records of a URL ([`key`]): one for each set of selecting fields (`Vary`) that was asked for,
+//! up to [`VARIANTS`]. A record whose body was evicted is found out when it is used, and dropped. What may be stored and reused is decided by
 //! [`crate::policy`]; an error of the store is logged and treated as a miss.
 
 mod asked;
+mod key;
 mod record;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use sha2::{Digest as _, Sha256};
 
 pub use asked::Asked;
+pub use key::{Owner, ResponseKey};
 
 use crate::{
     blob::{Blob, BlobKind, BlobStore, BlobWriter, Digests, VsoHasher},
@@ -22,8 +23,9 @@ use crate::{
     policy::{Stored, selects},
 };
 use asked::Asking;
+use key::{is_old, of_url};
 
-/// Most records of one URL; the oldest makes room.
+/// Most records of one URL of a mount; the oldest makes room.
 const VARIANTS: usize = 32;
 
 /// Responses of mounts. Cheap to clone; clones share everything.
@@ -59,9 +61,9 @@ impl Responses {
         Self { tree: database.tree(TreeName::Response), blobs, asking: Asking::default() }
     }
 
-    /// The newest response of `url` for a request with these headers.
-    pub async fn select(&self, url: &str, request: &HeaderMap) -> Option<Kept> {
-        let matching = self.variants(url).await.into_iter().map(|(_, kept)| kept);
+    /// The newest response of `key` for a request with these headers.
+    pub async fn select(&self, key: &ResponseKey, request: &HeaderMap) -> Option<Kept> {
+        let matching = self.variants(key).await.into_iter().map(|(_, kept)| kept);
         let matching = matching.filter(|kept| selects(&kept.head.selecting, request));
         matching.max_by_key(|kept| kept.head.received_at)
     }
@@ -71,34 +73,32 @@ impl Responses {
         self.asking.begin(url)
     }
 
-    /// Keeps a response of `url` in the place of the one with the same selecting fields, unless what was stored of it
-    /// was removed since it was `asked` for: then it may be from before that.
-    pub async fn keep(&self, url: &str, kept: &Kept, asked: &Asked) {
+    /// Keeps a response of `key` in the place of the one with the same selecting fields, unless what was stored of its
+    /// URL was removed since it was `asked` for: then it may be from before that.
+    pub async fn keep(&self, key: &ResponseKey, kept: &Kept, asked: &Asked) {
         if !asked.is_current() {
             return;
         }
-        let mut variants = self.variants(url).await;
-        let key = [&prefix(url)[..], &variant(kept)].concat();
-        variants.retain(|(other, _)| *other != key);
+        let mut variants = self.variants(key).await;
+        let record = key.record(&kept.head.selecting);
+        variants.retain(|(other, _)| *other != record);
         variants.sort_by_key(|(_, kept)| kept.head.received_at);
         let excess = variants.len().saturating_sub(VARIANTS - 1);
         let oldest: Vec<_> = variants.into_iter().take(excess).map(|(key, _)| key).collect();
-        let (tree, record) = (self.tree.clone(), kept.encode());
+        let (tree, all, value) = (self.tree.clone(), of_url(&key.url), kept.encode());
         let write = move || {
+            remove(&tree, &all, is_old)?;
             oldest.iter().try_for_each(|key| tree.remove(key).map(drop))?;
-            tree.insert(&key, &record)
+            tree.insert(&record, &value)
         };
-        Self::logged(off_thread("write response", write).await.and_then(|outcome| outcome), url);
+        Self::logged(off_thread("write response", write).await.and_then(|outcome| outcome), &key.url);
     }
 
-    /// Forgets every response of `url`.
+    /// Forgets every response of `url`, whosoever it is.
     pub async fn forget(&self, url: &str) {
         self.asking.removed(url);
-        let (tree, prefix) = (self.tree.clone(), prefix(url));
-        let remove = move || {
-            let keys: Result<Vec<_>, _> = tree.scan_prefix(&prefix).map(|entry| Ok(entry?.0)).collect();
-            keys?.iter().try_for_each(|key| tree.remove(key).map(drop))
-        };
+        let (tree, all) = (self.tree.clone(), of_url(url));
+        let remove = move || remove(&tree, &all, |_| true);
         Self::logged(off_thread("remove responses", remove).await.and_then(|outcome| outcome), url);
     }
 
@@ -123,8 +123,8 @@ impl Responses {
         }
     }
 
-    async fn variants(&self, url: &str) -> Vec<(Bytes, Kept)> {
-        let (tree, prefix) = (self.tree.clone(), prefix(url));
+    async fn variants(&self, key: &ResponseKey) -> Vec<(Bytes, Kept)> {
+        let (tree, prefix) = (self.tree.clone(), key.prefix());
         let read = move || {
             let entries = tree.scan_prefix(&prefix).map(|entry| {
                 let (key, value) = entry?;
@@ -133,7 +133,7 @@ impl Responses {
             entries.filter_map(Result::transpose).collect::<Result<Vec<_>, DiskError>>()
         };
         off_thread("read responses", read).await.and_then(|read| read).unwrap_or_else(|error| {
-            tracing::warn!(%error, url, "stored responses unreadable");
+            tracing::warn!(%error, url = key.url, "stored responses unreadable");
             Vec::new()
         })
     }
@@ -173,18 +173,8 @@ impl ResponseDraft {
     }
 }
 
-fn prefix(url: &str) -> [u8; 32] {
-    Sha256::digest(url).into()
-}
-
-fn variant(kept: &Kept) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    for (name, value) in &kept.head.selecting {
-        for part in [name.as_str().as_bytes(), value.as_deref().unwrap_or_default()] {
-            digest.update((part.len() as u64).to_be_bytes());
-            digest.update(part);
-        }
-        digest.update([u8::from(value.is_some())]);
-    }
-    digest.finalize().into()
+/// Removes the records whose keys begin with `prefix` and are `meant`.
+fn remove(tree: &Tree, prefix: &[u8], meant: impl Fn(&[u8]) -> bool) -> Result<(), DiskError> {
+    let keys: Result<Vec<_>, _> = tree.scan_prefix(prefix).map(|entry| Ok(entry?.0)).collect();
+    keys?.iter().filter(|key| meant(key)).try_for_each(|key| tree.remove(key).map(drop))
 }

@@ -14,6 +14,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{Cause, FOR_THE_ORIGIN, OWN_CONDITIONS, Usable, Work};
 use crate::{
+    cache::ResponseKey,
     handler::{HandlerError, Reply},
     policy::{Reuse, Stored, reuse},
 };
@@ -27,10 +28,10 @@ const MOST: usize = 10_000;
 /// What makes a response one request's own, or asks for more than what is stored, besides conditions and ranges.
 const OF_ONE_REQUEST: [HeaderName; 3] = [header::AUTHORIZATION, header::CACHE_CONTROL, header::PRAGMA];
 
-/// The URLs that are being asked for, or that everybody asks for alone. Cheap to clone; clones share everything.
+/// The URLs of mounts that are being asked for, or that everybody asks for alone. Cheap to clone; clones share everything.
 #[derive(Clone, Default)]
 pub(super) struct Crowds {
-    urls: Arc<Mutex<HashMap<String, Crowd>>>,
+    urls: Arc<Mutex<HashMap<ResponseKey, Crowd>>>,
 }
 
 /// What is known of a URL.
@@ -54,7 +55,7 @@ pub(super) enum Place {
 /// The right to ask for all. Dropped before [`Lead::stored`], it has brought nothing for the others.
 pub(super) struct Lead {
     crowds: Crowds,
-    url: String,
+    key: ResponseKey,
     is_stored: bool,
     _over: watch::Sender<()>,
 }
@@ -65,7 +66,7 @@ impl Work<'_> {
     /// Asks the origin, or waits for who does that already. `stale` is what is stored, and to be validated.
     pub(super) async fn ask_together(&self, stale: Option<Usable>) -> Result<Reply, HandlerError> {
         let cause = if stale.is_some() { Cause::Stale } else { Cause::Miss };
-        let place = if self.may_share() { self.mounts.crowds.join(&self.url) } else { Place::Alone };
+        let place = if self.may_share() { self.mounts.crowds.join(&self.key) } else { Place::Alone };
         let lead = match place {
             Place::Leads(lead) => Some(lead),
             Place::Alone => None,
@@ -102,9 +103,9 @@ impl Work<'_> {
 // === impl Crowds ===
 
 impl Crowds {
-    fn join(&self, url: &str) -> Place {
+    fn join(&self, key: &ResponseKey) -> Place {
         let (mut urls, now) = (self.urls.lock(), Instant::now());
-        match urls.get(url) {
+        match urls.get(key) {
             Some(Crowd::Led(over)) => return Place::Follows(over.clone()),
             Some(Crowd::Scattered { until }) if now < *until => return Place::Alone,
             Some(Crowd::Scattered { .. }) | None => {}
@@ -116,8 +117,8 @@ impl Crowds {
             return Place::Alone;
         }
         let (leader, followers) = watch::channel(());
-        urls.insert(url.to_owned(), Crowd::Led(followers));
-        Place::Leads(Lead { crowds: self.clone(), url: url.to_owned(), is_stored: false, _over: leader })
+        urls.insert(key.clone(), Crowd::Led(followers));
+        Place::Leads(Lead { crowds: self.clone(), key: key.clone(), is_stored: false, _over: leader })
     }
 }
 
@@ -134,10 +135,10 @@ impl Drop for Lead {
     fn drop(&mut self) {
         let mut urls = self.crowds.urls.lock();
         if self.is_stored {
-            urls.remove(&self.url);
+            urls.remove(&self.key);
         } else {
             let scattered = Crowd::Scattered { until: Instant::now() + MEMORY };
-            urls.insert(std::mem::take(&mut self.url), scattered);
+            urls.insert(self.key.clone(), scattered);
         }
     }
 }
@@ -146,31 +147,36 @@ impl Drop for Lead {
 mod tests {
     use tokio::time::advance;
 
-    use super::{Crowds, MEMORY, MOST, Place};
+    use super::{Crowds, MEMORY, MOST, Place, ResponseKey};
+    use crate::cache::Owner;
+
+    fn key(url: &str) -> ResponseKey {
+        ResponseKey { owner: Owner::new(&[]), url: url.to_owned() }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_leads_until_its_response_is_stored_or_known_to_be_of_no_use() {
         let crowds = Crowds::default();
-        let Place::Leads(lead) = crowds.join("a") else { panic!("nobody led") };
-        let Place::Follows(mut over) = crowds.join("a") else { panic!("it is led") };
-        assert!(matches!(crowds.join("b"), Place::Leads(_)));
+        let Place::Leads(lead) = crowds.join(&key("a")) else { panic!("nobody led") };
+        let Place::Follows(mut over) = crowds.join(&key("a")) else { panic!("it is led") };
+        assert!(matches!(crowds.join(&key("b")), Place::Leads(_)));
         lead.stored();
         assert!(over.changed().await.is_err());
-        let Place::Leads(lead) = crowds.join("a") else { panic!("that was over") };
+        let Place::Leads(lead) = crowds.join(&key("a")) else { panic!("that was over") };
         drop(lead);
-        assert!(matches!(crowds.join("a"), Place::Alone));
+        assert!(matches!(crowds.join(&key("a")), Place::Alone));
         advance(MEMORY).await;
-        assert!(matches!(crowds.join("a"), Place::Leads(_)));
+        assert!(matches!(crowds.join(&key("a")), Place::Leads(_)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
         let crowds = Crowds::default();
         for url in 0..2 * MOST {
-            drop(crowds.join(&url.to_string()));
+            drop(crowds.join(&key(&url.to_string())));
         }
         assert_eq!(crowds.urls.lock().len(), MOST);
         advance(MEMORY).await;
-        assert!(matches!(crowds.join("new"), Place::Leads(_)));
+        assert!(matches!(crowds.join(&key("new")), Place::Leads(_)));
     }
 }

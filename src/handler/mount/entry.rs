@@ -3,15 +3,22 @@
 //! What opens the gate stays at the gate: a gate token never goes on to an origin. Where the gate has a credential of
 //! its own for an origin, or asks callers for a gate token, nothing that a caller shows of itself goes there.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::{MountRequest, Mounts, Work};
+use super::{Admitted, MountRequest, Mounts, Work};
 use crate::{
     access::{Asking, is_gate_token},
-    config::{Mount, access::Rights, mount::Admission},
+    cache::Owner,
+    config::{
+        self, Mount,
+        access::Rights,
+        mount::Admission,
+        organisation::{GateCredential, Source},
+    },
     handler::HandlerError,
+    policy::end_to_end,
     upstream::{Refusal, UpstreamError, UpstreamResponse},
 };
 
@@ -19,15 +26,38 @@ use crate::{
 const SHOWN_BY_CALLERS: [HeaderName; 3] =
     [header::AUTHORIZATION, header::COOKIE, HeaderName::from_static("x-nuget-apikey")];
 
+/// What makes a mount's responses its own: where it is, whom it lets in, and with what its origin is asked. A secret that
+/// changes leaves them.
+pub(super) fn owner(mount: &Mount) -> Owner {
+    let access = if mount.access == Admission::Open { "open" } else { "gateway" };
+    let file;
+    let mut parts = vec![mount.path.as_str(), access];
+    if let Some(GateCredential { source, scheme }) = &mount.credential {
+        parts.push(scheme.as_str());
+        match source {
+            Source::Kept(config::Credential::Variable(_)) => parts.push("variable"),
+            Source::Kept(config::Credential::File(path)) => {
+                file = path.to_string_lossy();
+                parts.extend(["file", &file]);
+            }
+            Source::Command(command) => {
+                parts.extend(std::iter::once("command").chain(command.iter().map(String::as_str)));
+            }
+        }
+    }
+    Owner::new(&parts)
+}
+
 // === impl Mounts ===
 
 impl Mounts {
-    /// Lets the caller in, and leaves out of its request what is for the gate alone.
-    pub(super) fn admit<'a>(
-        &self,
-        mount: &Mount,
-        request: &'a MountRequest,
-    ) -> Result<Cow<'a, MountRequest>, HandlerError> {
+    /// Lets the caller in, and leaves out of its request what is for the gate alone, or for one hop: nothing of that is
+    /// asked for with it, so it selects nothing, either.
+    ///
+    /// # Errors
+    /// The caller is not let in.
+    pub fn admit(&self, mut request: MountRequest) -> Result<Admitted, HandlerError> {
+        let (mount, _) = self.find(&request)?;
         if let Admission::Gateway(place) = &mount.access {
             let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
             let asking = Asking {
@@ -39,19 +69,16 @@ impl Mounts {
             };
             self.gateway.admit_mounted(asking, self.now())?;
         }
+        request.headers = end_to_end(&request.headers);
         let stays = |(name, value): &(&HeaderName, &HeaderValue)| {
             (mount.is_asked_by_gate() && SHOWN_BY_CALLERS.contains(name)) || is_gate_token(value)
         };
         let names: Vec<HeaderName> =
             request.headers.iter().filter(stays).map(|(name, _)| name.clone()).collect();
-        if names.is_empty() {
-            return Ok(Cow::Borrowed(request));
-        }
-        let mut request = request.clone();
         for name in &names {
             request.headers.remove(name);
         }
-        Ok(Cow::Owned(request))
+        Ok(Admitted(request))
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::crowd::Lead;
 use crate::{
-    cache::{Asked, Kept, ResponseDraft, Responses},
+    cache::{Asked, Kept, ResponseDraft, ResponseKey, Responses},
     policy::Stored,
     upstream::{BodyStream, UpstreamError},
 };
@@ -19,7 +19,7 @@ pub(super) struct Keeping {
     body: Box<dyn BodyStream>,
     draft: Option<ResponseDraft>,
     responses: Responses,
-    url: String,
+    key: ResponseKey,
     head: Stored,
     asked: Asked,
     /// For those who wait for the body to be stored.
@@ -29,16 +29,16 @@ pub(super) struct Keeping {
 // === impl Keeping ===
 
 impl Keeping {
-    /// Keeps `body` under `url` as that of `head`, unless that was removed since it was `asked` for.
+    /// Keeps `body` under `key` as that of `head`, unless that was removed since it was `asked` for.
     pub(super) fn new(
         body: Box<dyn BodyStream>,
         draft: ResponseDraft,
         responses: Responses,
-        url: String,
+        key: ResponseKey,
         head: Stored,
         asked: Asked,
     ) -> Self {
-        Self { body, draft: Some(draft), responses, url, head, asked, lead: None }
+        Self { body, draft: Some(draft), responses, key, head, asked, lead: None }
     }
 
     /// Tells those who wait behind `lead` when the body is stored.
@@ -57,7 +57,7 @@ impl Keeping {
             && let Ok(body) = draft.finish().await
         {
             let kept = Kept { head: self.head.clone(), body };
-            self.responses.keep(&self.url, &kept, &self.asked).await;
+            self.responses.keep(&self.key, &kept, &self.asked).await;
             if let Some(lead) = self.lead.take() {
                 lead.stored();
             }

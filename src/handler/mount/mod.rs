@@ -4,7 +4,7 @@
 //! the client ([`keeping`]), and stored ones are sent ([`showing`]). A mount knows no feeds and no verdicts: whoever is
 //! let in ([`entry`]) may read it, as far as its origin's headers let a shared cache tell. A credential of a client goes
 //! to the mount's origin, unless the gate has its own there, and what came of it is another's only if the origin says
-//! so (RFC 9111 §3.5).
+//! so (RFC 9111 §3.5). Each mount keeps what it shows, also where two lead to one URL.
 //!
 //! Several requests for the same response wait for one ([`crowd`]). A write's body is read whole before it is sent, up to
 //! [`WRITE_MOST`].
@@ -25,12 +25,12 @@ use super::{CacheStatus, HandlerError, Reply, ReplyBody};
 use crate::{
     access::{Caller, Gateway},
     blob::Blob,
-    cache::{Asked, Kept, Responses},
+    cache::{Asked, Kept, Owner, ResponseKey, Responses},
     clock::Clock,
     config,
     policy::{
-        Directives, Reuse, Standby, Stored, end_to_end, freshen, may_store, reuse, selecting, standby,
-        storable, validators,
+        Directives, Reuse, Standby, Stored, freshen, may_store, reuse, selecting, standby, storable,
+        validators,
     },
     route::{MountPaths, Mounted},
     upstream::{Credential, Mirrored, MirroredRequest, UpstreamError, UpstreamResponse},
@@ -51,14 +51,16 @@ const FOR_THE_ORIGIN: [HeaderName; 2] = [header::IF_MATCH, header::IF_UNMODIFIED
 pub struct Mounts {
     paths: MountPaths,
     origins: Arc<[config::Mount]>,
+    /// Whose responses are those of each of them.
+    owners: Arc<[Owner]>,
     /// The gate's own for each of them.
     credentials: Arc<[Option<Credential>]>,
     gateway: Arc<Gateway>,
     mirrored: Mirrored,
     responses: Responses,
     clock: Clock,
-    /// URLs that are being validated behind an answer.
-    refreshing: Arc<Mutex<HashSet<String>>>,
+    /// What is being validated behind an answer.
+    refreshing: Arc<Mutex<HashSet<ResponseKey>>>,
     crowds: Crowds,
 }
 
@@ -76,6 +78,9 @@ pub struct MountRequest {
     /// From where.
     pub address: Option<IpAddr>,
 }
+
+/// A request whose caller is let in, without what is for the gate alone or for one hop.
+pub struct Admitted(MountRequest);
 
 /// A stored response whose body is there.
 #[derive(Clone)]
@@ -102,10 +107,10 @@ enum Cause {
     Demanded,
 }
 
-/// A URL that is validated behind an answer, until that is over.
+/// What is validated behind an answer, until that is over.
 struct Refreshing {
-    urls: Arc<Mutex<HashSet<String>>>,
-    url: String,
+    keys: Arc<Mutex<HashSet<ResponseKey>>>,
+    key: ResponseKey,
 }
 
 // === impl Mounts ===
@@ -123,6 +128,7 @@ impl Mounts {
         let (origins, credentials): (Vec<_>, Vec<_>) = mounts.into_iter().unzip();
         Self {
             paths: MountPaths::new(origins.iter().map(|mount| mount.path.clone())),
+            owners: origins.iter().map(entry::owner).collect(),
             origins: origins.into(),
             credentials: credentials.into(),
             gateway,
@@ -149,19 +155,22 @@ impl Mounts {
     /// Answers one request, whose body is whole.
     ///
     /// # Errors
-    /// The caller is not let in; the origin gives no answer and nothing stored may stand in; or only what is stored was
-    /// asked for.
-    pub async fn answer(&self, request: &MountRequest, body: Bytes) -> Result<Reply, HandlerError> {
-        let mount = self.origins.get(request.mounted.index);
-        let mount = mount.ok_or_else(|| HandlerError::Internal("a mount that does not exist".to_owned()))?;
-        let request = self.admit(mount, request)?;
+    /// The origin gives no answer and nothing stored may stand in; or only what is stored was asked for.
+    pub async fn answer(&self, Admitted(request): &Admitted, body: Bytes) -> Result<Reply, HandlerError> {
+        let (mount, owner) = self.find(request)?;
         let url = format!("{}{}{}", mount.upstream.origin, mount.upstream.prefix, request.mounted.path);
-        let work = Work { mounts: self, mount, request: &request, url };
+        let work = Work { mounts: self, mount, request, key: ResponseKey { owner, url } };
         if matches!(request.method, Method::GET | Method::HEAD) {
             work.read().await
         } else {
             work.write(body).await
         }
+    }
+
+    fn find(&self, request: &MountRequest) -> Result<(&config::Mount, Owner), HandlerError> {
+        let index = request.mounted.index;
+        let found = self.origins.get(index).zip(self.owners.get(index).copied());
+        found.ok_or_else(|| HandlerError::Internal("a mount that does not exist".to_owned()))
     }
 
     fn now(&self) -> SystemTime {
@@ -174,8 +183,8 @@ struct Work<'a> {
     mounts: &'a Mounts,
     mount: &'a config::Mount,
     request: &'a MountRequest,
-    /// The URL at the origin: what responses are stored by.
-    url: String,
+    /// What responses are stored by: the URL at the origin, and the mount.
+    key: ResponseKey,
 }
 
 // === impl Work ===
@@ -205,7 +214,7 @@ impl Work<'_> {
         if FOR_THE_ORIGIN.iter().any(|name| headers.contains_key(name)) {
             return None;
         }
-        let Kept { head, body } = self.mounts.responses.select(&self.url, headers).await?;
+        let Kept { head, body } = self.mounts.responses.select(&self.key, headers).await?;
         let blob = match &body {
             Some(id) => Some(self.mounts.responses.open(id).await?),
             None => None,
@@ -232,7 +241,7 @@ impl Work<'_> {
         match self.ask(conditions, Bytes::new()).await {
             Err(error) => match stand_in(Standby::Unreachable) {
                 Some(ttl) => {
-                    tracing::debug!(%error, url = self.url, "a stale response stands in");
+                    tracing::debug!(%error, url = self.key.url, "a stale response stands in");
                     Ok(self.show(usable, CacheStatus::StaleOnError { ttl }))
                 }
                 None => Err(error.into()),
@@ -260,29 +269,29 @@ impl Work<'_> {
         let kept = Kept { head, body: usable.blob.as_ref().map(|blob| blob.id) };
         match may_store(&Method::GET, asked, kept.head.status, &kept.head.headers) {
             Ok(()) => {
-                self.mounts.responses.keep(&self.url, &kept, &asking).await;
+                self.mounts.responses.keep(&self.key, &kept, &asking).await;
                 if let Some(lead) = lead {
                     lead.stored();
                 }
             }
-            Err(_) => self.mounts.responses.forget(&self.url).await,
+            Err(_) => self.mounts.responses.forget(&self.key.url).await,
         }
         Usable { head: kept.head, ..usable }
     }
 
     fn refresh_behind(&self, usable: &Usable) {
-        if !self.mounts.refreshing.lock().insert(self.url.clone()) {
+        if !self.mounts.refreshing.lock().insert(self.key.clone()) {
             return;
         }
-        let over = Refreshing { urls: Arc::clone(&self.mounts.refreshing), url: self.url.clone() };
-        let (mounts, mount, url) = (self.mounts.clone(), self.mount.clone(), self.url.clone());
+        let over = Refreshing { keys: Arc::clone(&self.mounts.refreshing), key: self.key.clone() };
+        let (mounts, mount, key) = (self.mounts.clone(), self.mount.clone(), self.key.clone());
         let mut request = MountRequest { method: Method::GET, ..self.request.clone() };
         for name in &OWN_CONDITIONS {
             request.headers.remove(name);
         }
         let usable = usable.clone();
         tokio::spawn(async move {
-            let work = Work { mounts: &mounts, mount: &mount, request: &request, url };
+            let work = Work { mounts: &mounts, mount: &mount, request: &request, key };
             if let Ok(Reply { body: ReplyBody::Stream { mut body, .. }, .. }) =
                 work.validate(usable, Cause::Stale, None).await
             {
@@ -295,7 +304,7 @@ impl Work<'_> {
 
     /// Sends the request on; with `conditions` in the place of the client's own.
     async fn ask(&self, conditions: Option<HeaderMap>, body: Bytes) -> Result<Exchange, UpstreamError> {
-        let mut headers = end_to_end(&self.request.headers);
+        let mut headers = self.request.headers.clone();
         if let Some(conditions) = conditions {
             for name in &OWN_CONDITIONS {
                 headers.remove(name);
@@ -303,7 +312,7 @@ impl Work<'_> {
             headers.extend(conditions);
         }
         self.authorize(&mut headers).await?;
-        let (asked, requested_at) = (self.mounts.responses.ask(&self.url), self.mounts.now());
+        let (asked, requested_at) = (self.mounts.responses.ask(&self.key.url), self.mounts.now());
         let path = self.request.mounted.path.clone();
         let outgoing = MirroredRequest { method: self.request.method.clone(), path, headers, body };
         let mut response = self.mounts.mirrored.send(&self.mount.upstream, outgoing).await?;
@@ -331,7 +340,7 @@ impl Work<'_> {
             let responses = self.mounts.responses.clone();
             // What must be validated before each use is no help to them.
             let lead = lead.filter(|_| self.is_fresh(&head));
-            let keeping = Keeping::new(body, draft, responses, self.url.clone(), head, exchange.asked);
+            let keeping = Keeping::new(body, draft, responses, self.key.clone(), head, exchange.asked);
             let mut keeping = keeping.led_by(lead);
             if length == Some(0) || response.status == StatusCode::NO_CONTENT {
                 // Nobody will read it.
@@ -348,9 +357,9 @@ impl Work<'_> {
         let UpstreamResponse { status, reason, headers, .. } = &exchange.response;
         let MountRequest { method, headers: asked, .. } = self.request;
         may_store(method, asked, *status, headers)
-            .inspect_err(|refusal| tracing::debug!(url = self.url, ?refusal, "response not stored"))
+            .inspect_err(|refusal| tracing::debug!(url = self.key.url, ?refusal, "response not stored"))
             .ok()?;
-        let own = self.referred(headers, &header::CONTENT_LOCATION).is_some_and(|url| url == self.url);
+        let own = self.referred(headers, &header::CONTENT_LOCATION).is_some_and(|url| url == self.key.url);
         if *method == Method::POST && !own {
             return None;
         }
@@ -373,13 +382,13 @@ impl Work<'_> {
         // Without an answer it may have gone through.
         let changed = status.as_ref().map_or(true, |status| status.is_success() || status.is_redirection());
         if changed && !safe {
-            self.mounts.responses.forget(&self.url).await;
+            self.mounts.responses.forget(&self.key.url).await;
         }
         let mut exchange = answer?;
         if changed && !safe {
             for name in [header::LOCATION, header::CONTENT_LOCATION] {
                 let other = self.referred(&exchange.response.headers, &name);
-                if let Some(other) = other.filter(|other| *other != self.url) {
+                if let Some(other) = other.filter(|other| *other != self.key.url) {
                     self.mounts.responses.forget(&other).await;
                 }
             }
@@ -411,6 +420,6 @@ impl Cause {
 
 impl Drop for Refreshing {
     fn drop(&mut self) {
-        self.urls.lock().remove(&self.url);
+        self.keys.lock().remove(&self.key);
     }
 }

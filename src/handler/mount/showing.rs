@@ -79,7 +79,7 @@ impl Work<'_> {
 
     /// The URL at the origin that a field of a response refers to, if it is of the same origin (RFC 9111 §4.4).
     pub(super) fn referred(&self, headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-        resolve(&self.mount.upstream, &self.url, headers.get(name)?.to_str().ok()?)
+        resolve(&self.mount.upstream, &self.key.url, headers.get(name)?.to_str().ok()?)
     }
 
     /// Where the mount has what the origin refers to; `None` when that is elsewhere, or relative.
