@@ -32,7 +32,7 @@ pub struct Changes {
 }
 
 /// `org/feed` or `org/project/feed`, each a name or a GUID.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FeedName(FeedRef);
 
 text_enum! {

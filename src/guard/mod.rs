@@ -136,25 +136,31 @@ impl Guards {
         guards.chain(self.pins.iter().flat_map(|pin| &pin.feeds))
     }
 
-    /// The rules for packages called `name`; `is_here` tells whether a configured feed is the one that is asked.
+    /// The rules for packages called `name`; `is_here` tells whether a configured feed is the one that is asked, `None`
+    /// where nobody knows. Then a guard of that feed holds, and a pin keeps its names from it.
     pub fn policy<'a>(
         &'a self,
         name: &'a str,
         protocol: Protocol,
-        is_here: impl Fn(&FeedName) -> bool,
+        is_here: impl Fn(&FeedName) -> Option<bool>,
     ) -> Policy<'a> {
-        let guards = self.rules.iter().zip(&self.stamps).filter(|(guard, _)| {
-            covers(guard.protocol, protocol) && (guard.feeds.is_empty() || guard.feeds.iter().any(&is_here))
-        });
+        let guards = self.rules.iter().zip(&self.stamps);
+        let guards = guards.filter(|(guard, _)| holds(guard, protocol, &is_here));
         let fold = protocol == Protocol::Nuget;
         let pins: Vec<_> = self
             .pins
             .iter()
             .filter(|pin| covers(pin.protocol, protocol) && pattern(pin, name, fold).is_some())
             .collect();
-        let here = pins.iter().any(|pin| pin.feeds.iter().any(&is_here));
+        let here = pins.iter().any(|pin| is_home(pin, &is_here));
         let (guards, stamps) = guards.unzip();
         Policy { name, protocol, guards, stamps, elsewhere: pins.first().copied().filter(|_| !here) }
+    }
+
+    /// Whether a package may be refused of which nothing but the protocol is known.
+    pub fn concern(&self, protocol: Protocol, is_here: impl Fn(&FeedName) -> Option<bool>) -> bool {
+        self.rules.iter().any(|guard| holds(guard, protocol, &is_here))
+            || self.pins.iter().any(|pin| covers(pin.protocol, protocol) && !is_home(pin, &is_here))
     }
 }
 
@@ -199,7 +205,8 @@ impl Policy<'_> {
         let package = || format!("{}@{version}", self.name);
         let meant = |selector: &&Selector| selector.matches(self.name, version, self.fold());
         let listed = self.guards.iter().find_map(|guard| {
-            if let Some(selector) = guard.deny.iter().find(meant) {
+            let denied = |selector: &&Selector| selector.may_match(self.name, version, self.fold());
+            if let Some(selector) = guard.deny.iter().find(denied) {
                 return Some(Objection::Denied { package: package(), selector: selector.to_string() });
             }
             let allowed = guard.allow.is_empty() || guard.allow.iter().any(|one| meant(&one));
@@ -213,6 +220,11 @@ impl Policy<'_> {
             let left = left.filter(|left| !left.is_zero())?;
             Some(Objection::Young { package: package(), least, left })
         })
+    }
+
+    /// Whether a version may be refused of which nothing is known.
+    pub fn judges_versions(&self) -> bool {
+        self.to_version("", None, SystemTime::UNIX_EPOCH).is_some()
     }
 
     /// What tells one answer under these rules from one under others, for what is kept of answers; `None` without rules.
@@ -302,6 +314,17 @@ fn covers(guarded: Guarded, protocol: Protocol) -> bool {
     }
 }
 
+/// Whether `guard` is for the feed that is asked.
+fn holds(guard: &Guard, protocol: Protocol, is_here: impl Fn(&FeedName) -> Option<bool>) -> bool {
+    let here = || guard.feeds.iter().any(|feed| is_here(feed) != Some(false));
+    covers(guard.protocol, protocol) && (guard.feeds.is_empty() || here())
+}
+
+/// Whether `pin` lets its names come from the feed that is asked.
+fn is_home(pin: &Pin, is_here: impl Fn(&FeedName) -> Option<bool>) -> bool {
+    pin.feeds.iter().any(|feed| is_here(feed) == Some(true))
+}
+
 fn pattern<'a>(pin: &'a Pin, name: &str, fold: bool) -> Option<&'a NamePattern> {
     pin.names.iter().find(|pattern| pattern.matches(name, fold))
 }
@@ -346,7 +369,7 @@ mod tests {
     fn lists_and_ages_are_held_to() {
         let guards = Guards::new(vec![guard(&["evil", "left-pad@<1.3.0"], &[], 3)], Vec::new());
         let ask = |name: &str, version: &str, days: Option<u32>| {
-            let policy = guards.policy(name, Protocol::Npm, |_| false);
+            let policy = guards.policy(name, Protocol::Npm, |_| Some(false));
             let released = days.map(|days| now() - DAY * days);
             policy.to_name().or_else(|| policy.to_version(version, released, now()))
         };
@@ -368,7 +391,7 @@ mod tests {
     #[test]
     fn what_is_not_allowed_is_refused() {
         let guards = Guards::new(vec![guard(&[], &["Contoso.*@>=2.0.0"], 0)], Vec::new());
-        let policy = |name| guards.policy(name, Protocol::Nuget, |_| false);
+        let policy = |name| guards.policy(name, Protocol::Nuget, |_| Some(false));
         assert_eq!(policy("other").to_name().unwrap().reason(), "not_allowed");
         assert_eq!(policy("contoso.utility").to_name(), None);
         let version = |text: &str| policy("contoso.utility").to_version(text, None, now());
@@ -385,18 +408,47 @@ mod tests {
         };
         let guards = Guards::new(Vec::new(), vec![pin]);
         let asked = |protocol, here| guards.policy("@contoso/a", protocol, |_| here).to_name();
-        assert_eq!(asked(Protocol::Npm, true), None);
-        assert_eq!(asked(Protocol::Nuget, false), None);
-        let text = asked(Protocol::Npm, false).unwrap().to_string();
+        assert_eq!(asked(Protocol::Npm, Some(true)), None);
+        assert_eq!(asked(Protocol::Nuget, Some(false)), None);
+        assert_eq!(asked(Protocol::Npm, None), asked(Protocol::Npm, Some(false)));
+        let text = asked(Protocol::Npm, Some(false)).unwrap().to_string();
         assert_eq!(text, "@contoso/a is not taken from this feed: a pin keeps @contoso/* to contoso/main");
-        assert!(guards.policy("free", Protocol::Npm, |_| false).is_free());
+        assert!(guards.policy("free", Protocol::Npm, |_| Some(false)).is_free());
+        let concern = |protocol, here| guards.concern(protocol, |_| here);
+        assert!(concern(Protocol::Npm, Some(false)) && concern(Protocol::Npm, None));
+        assert!(!concern(Protocol::Npm, Some(true)) && !concern(Protocol::Nuget, Some(false)));
+    }
+
+    #[test]
+    fn a_guard_of_a_feed_holds_there_and_where_nobody_knows() {
+        let own = Guard { feeds: vec!["contoso/main".parse().unwrap()], ..guard(&["evil"], &[], 0) };
+        let guards = Guards::new(vec![own], Vec::new());
+        for (here, refused) in [(Some(true), true), (None, true), (Some(false), false)] {
+            assert_eq!(guards.policy("evil", Protocol::Npm, |_| here).to_name().is_some(), refused);
+            assert_eq!(guards.concern(Protocol::Npm, |_| here), refused);
+        }
+    }
+
+    #[test]
+    fn a_version_that_cannot_be_read_is_denied_and_neither_allowed_nor_exempt() {
+        let reason = |deny: &[&str], allow: &[&str], days| {
+            let guards = Guards::new(vec![guard(deny, allow, days)], Vec::new());
+            let policy = guards.policy("left-pad", Protocol::Npm, |_| None);
+            assert_eq!(policy.judges_versions(), policy.to_version("", None, now()).is_some());
+            policy.to_version("v?", None, now()).map(|objection| objection.reason())
+        };
+        assert_eq!(reason(&["left-pad@<1.0.0"], &[], 0), Some("denied"));
+        assert_eq!(reason(&["evil@<1.0.0"], &[], 0), None);
+        assert_eq!(reason(&[], &["left-pad@1.3.0"], 0), Some("not_allowed"));
+        assert_eq!(reason(&[], &["left-pad"], 0), None);
+        assert_eq!(reason(&[], &["left-pad"], 3), Some("unknown"));
     }
 
     #[test]
     fn an_answer_is_kept_for_its_rules_and_where_ages_matter_for_a_minute() {
         let aged = Guards::new(vec![guard(&[], &[], 3)], Vec::new());
         let listed = Guards::new(vec![guard(&["evil"], &[], 0)], Vec::new());
-        let stamp = |guards: &Guards, now| guards.policy("a", Protocol::Npm, |_| false).stamp(now);
+        let stamp = |guards: &Guards, now| guards.policy("a", Protocol::Npm, |_| Some(false)).stamp(now);
         let (soon, later) = (now() + Duration::from_secs(59), now() + Duration::from_secs(60));
         assert_eq!(stamp(&aged, now()), stamp(&aged, soon));
         assert_ne!(stamp(&aged, now()), stamp(&aged, later));

@@ -86,6 +86,9 @@ impl Handler {
         let accepted = request.headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
         let encoding = negotiate_encoding(accepted);
         let made = self.cut(&whole, &part, encoding).await?;
+        if made.is_none() {
+            self.guard_manifest(route).await?;
+        }
         Ok(match made {
             Some(representation) => document_reply(request, &whole.entry, &representation, whole.cache),
             None => own(StatusCode::NOT_FOUND, &part.missing(), whole.cache),
@@ -133,6 +136,7 @@ impl Handler {
                     feeds_host: false,
                     path: route.upstream_path(),
                     subject: Subject::Feed,
+                    protocol: None,
                 };
                 self.passthrough(request, &route).await
             }

@@ -64,7 +64,7 @@ impl Handler {
         request: &Request,
         route: &DocumentRoute,
     ) -> Result<Represented, HandlerError> {
-        self.guard_document(route).await?;
+        self.guard_document(request, route).await?;
         let obtained = self.obtained(request, route).await?;
         if let Some(rehearsal) = &self.rehearsal {
             return self.would_represent(rehearsal, request, route, obtained).await;

@@ -1,27 +1,33 @@
 //! Guards at work: requests that are refused by them, versions that are left out of documents.
 //!
 //! A package is refused whatever is stored and whoever asks; the question is put before any other. Documents are
-//! filtered when their representation is built, so that the stored copy stays what the service sent.
+//! filtered when their representation is built, so that the stored copy stays what the service sent ([`sieve`]). What is
+//! passed through is judged by what can be read off its path ([`passed`]).
+//!
+//! A rule for some feeds holds for each of their spellings. Which feed a configured name means is asked where a request
+//! cannot be judged without; as long as nobody can tell, a guard holds and a pin keeps its names away.
 
-use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::Arc,
-    time::SystemTime,
-};
+mod passed;
+mod sieve;
+
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use prometheus::{IntCounterVec, Opts, Registry};
 
-use super::{Handler, HandlerError, Request, modes::means};
+pub(super) use sieve::Sieve;
+
+use super::{Handler, HandlerError, Request};
 use crate::{
-    cache::Seen,
+    access::{Same, same_feed},
     config::changes::FeedName,
-    guard::{
-        Guards, Objection, Policy, Release, Unreadable, filter_feed, filter_packument, filter_registration,
-        filter_search, filter_version_list, registered, version_list, versions_of,
-    },
+    guard::{Guards, Objection, Policy, Release, Unreadable, registered, version_list, versions_of},
     ident::FeedRef,
-    route::{Document, DocumentRoute, OdataResource, Package, PackageRoute, Protocol, npm_version},
+    route::{
+        Derived, DerivedRoute, Document, DocumentRoute, OdataResource, Package, PackageRoute, Protocol,
+        Subject, Target, npm_version,
+    },
 };
 
 /// The guards of the gate, and what they did.
@@ -31,14 +37,30 @@ pub struct Guarding {
     refusals: IntCounterVec,
 }
 
-/// What leaves versions out of one document; made before the work, so that it can go to another thread.
-pub(super) struct Sieve {
-    guards: Arc<Guards>,
-    document: Document,
-    /// The configured feeds that are the document's.
+/// What is asked for, as far as rules are about it.
+struct Wanted {
+    /// `None` where only the service knows.
+    name: Option<String>,
+    protocol: Protocol,
+    version: Version,
+    /// What it is called in a refusal that can name no package.
+    shown: String,
+}
+
+/// Which versions of a package are asked for.
+enum Version {
+    /// What is told of all of them.
+    All,
+    One(String),
+    /// One, and only the service knows which.
+    Unread,
+}
+
+/// The configured feeds that are the one that is asked, and those of which nobody knows.
+#[derive(Hash)]
+struct Asked {
     here: Vec<FeedName>,
-    seen: Option<Arc<Seen>>,
-    now: SystemTime,
+    unknown: Vec<FeedName>,
 }
 
 // === impl Guarding ===
@@ -61,25 +83,16 @@ impl Guarding {
 
 impl Handler {
     /// An error where a guard keeps what `route` is from builds.
-    pub(super) async fn guard_document(&self, route: &DocumentRoute) -> Result<(), HandlerError> {
-        if self.guards_nothing() {
-            return Ok(());
+    pub(super) async fn guard_document(
+        &self,
+        request: &Request,
+        route: &DocumentRoute,
+    ) -> Result<(), HandlerError> {
+        let wanted = (!self.guards_nothing()).then(|| Wanted::of_document(&route.document)).flatten();
+        match wanted {
+            Some(wanted) => self.guard(request, &route.feed, &wanted).await,
+            None => Ok(()),
         }
-        self.judged(self.document_objection(route).await)
-    }
-
-    /// Why what `route` is is kept from builds.
-    pub(super) async fn document_objection(&self, route: &DocumentRoute) -> Option<Objection> {
-        let (name, protocol, version) = named(&route.document)?;
-        let here = self.here(&route.feed);
-        let policy = self.guards().policy(&name, protocol, |feed| here.contains(feed));
-        let to_name = policy.to_name();
-        if to_name.is_some() {
-            return to_name;
-        }
-        let version = version.as_deref()?;
-        let released = self.released(&route.feed, &policy, protocol, &name, version).await;
-        policy.to_version(version, released, self.now())
     }
 
     /// The same for the bytes of a version. Where only its age is unknown, the document that tells it is asked for.
@@ -91,37 +104,76 @@ impl Handler {
         if self.guards_nothing() {
             return Ok(());
         }
-        match self.objection(route).await {
-            Some(Objection::Unknown { .. }) if !matches!(route.package, Package::ById { .. }) => {
-                let document = telling(&route.package);
-                let document = DocumentRoute { feed: route.feed.clone(), document };
+        let wanted = Wanted::of_package(route);
+        self.learn_feeds(request, &route.feed).await;
+        match self.objection(&route.feed, &wanted).await {
+            Some(Objection::Unknown { .. }) if matches!(wanted.version, Version::One(_)) => {
+                let document = DocumentRoute { feed: route.feed.clone(), document: telling(&route.package) };
                 // Whether it came shows below.
                 let _ = Box::pin(self.represented(request, &document)).await;
-                self.judged(self.objection(route).await)
+                self.judged(self.objection(&route.feed, &wanted).await)
             }
             objection => self.judged(objection),
         }
     }
 
-    /// Why the bytes of a version are kept from builds, as far as is known without asking the service.
-    pub async fn objection(&self, route: &PackageRoute) -> Option<Objection> {
-        let here = self.here(&route.feed);
-        let (name, protocol, version) = match &route.package {
-            // A file that is not named as the registry names them is of any version.
-            Package::Npm { name, file } => {
-                (name.as_str(), Protocol::Npm, npm_version(name, file).unwrap_or_default())
+    /// An error where a guard keeps away the version of which a packument has just shown nothing.
+    pub(super) async fn guard_manifest(&self, route: &DerivedRoute) -> Result<(), HandlerError> {
+        let wanted = match &route.derived {
+            Derived::Manifest(name, version) if !self.guards_nothing() => {
+                Wanted { version: Version::One(version.clone()), ..Wanted::all(name.as_str(), Protocol::Npm) }
             }
-            Package::Nuget { id, version } => (id.as_str(), Protocol::Nuget, version.as_str()),
-            // Which package a GUID means is not known, so no rule can be held against it.
-            Package::ById { .. } => return Some(Objection::Unknown { package: route.key() }),
+            _ => return Ok(()),
         };
-        let policy = self.guards().policy(name, protocol, |feed| here.contains(feed));
+        // Of unknown age is what there is not.
+        let objection = self.objection(&route.feed, &wanted).await;
+        self.judged(objection.filter(|objection| !matches!(objection, Objection::Unknown { .. })))
+    }
+
+    /// Why what `target` is is kept from builds, as far as is known without asking the service.
+    pub(super) async fn objection_to(&self, target: &Target) -> Option<Objection> {
+        let (feed, wanted) = match target {
+            Target::Document(route) => (&route.feed, Wanted::of_document(&route.document)?),
+            Target::Package(route) => (&route.feed, Wanted::of_package(route)),
+            Target::Derived(route) => match route.derived.subject()? {
+                Subject::Npm(name) => (&route.feed, Wanted::all(name.as_str(), Protocol::Npm)),
+                _ => return None,
+            },
+            Target::Passthrough(route) => return self.objection_to_passed(route).await,
+            Target::Audit(_) => return None,
+        };
+        self.objection(feed, &wanted).await
+    }
+
+    async fn guard(&self, request: &Request, feed: &FeedRef, wanted: &Wanted) -> Result<(), HandlerError> {
+        self.learn_feeds(request, feed).await;
+        self.judged(self.objection(feed, wanted).await)
+    }
+
+    async fn objection(&self, feed: &FeedRef, wanted: &Wanted) -> Option<Objection> {
+        let asked = self.asked_feeds(feed);
+        let unknown = || Some(Objection::Unknown { package: wanted.shown.clone() });
+        let Some(name) = &wanted.name else {
+            let concerned = self.guards().concern(wanted.protocol, |feed| asked.is(feed));
+            return if concerned { unknown() } else { None };
+        };
+        let policy = self.guards().policy(name, wanted.protocol, |feed| asked.is(feed));
         let to_name = policy.to_name();
-        if to_name.is_some() {
-            return to_name;
+        match &wanted.version {
+            _ if to_name.is_some() => to_name,
+            Version::All => None,
+            Version::Unread => {
+                if policy.judges_versions() {
+                    unknown()
+                } else {
+                    None
+                }
+            }
+            Version::One(version) => {
+                let released = self.released(feed, &policy, wanted.protocol, name, version).await;
+                policy.to_version(version, released, self.now())
+            }
         }
-        let released = self.released(&route.feed, &policy, protocol, name, version).await;
-        policy.to_version(version, released, self.now())
     }
 
     /// Notes the versions that a document names, where a guard asks for their age.
@@ -133,37 +185,14 @@ impl Handler {
             _ => return,
         };
         let Some((name, protocol, _)) = named(&route.document) else { return };
-        let here = self.here(&route.feed);
-        if !self.guards().policy(&name, protocol, |feed| here.contains(feed)).asks_age() {
+        let asked = self.asked_feeds(&route.feed);
+        if !self.guards().policy(&name, protocol, |feed| asked.is(feed)).asks_age() {
             return;
         }
         let held = body.clone();
         let releases = super::represent::off_thread_if_large(body.len(), move || releases(&held)).await;
         let key = sighting_key(&route.feed, protocol, &name);
         self.parts.sightings.see(&key, releases.unwrap_or_default(), self.now()).await;
-    }
-
-    /// What leaves versions out of a document, and what to keep the result under; `None` where nothing is left out.
-    pub(super) async fn sieve(&self, route: &DocumentRoute) -> Option<(Sieve, u64)> {
-        if self.guards().are_off() {
-            return None;
-        }
-        let (here, now) = (self.here(&route.feed), self.now());
-        let (stamp, seen) = if let Some((name, protocol, _)) = named(&route.document) {
-            let policy = self.guards().policy(&name, protocol, |feed| here.contains(feed));
-            let key = || sighting_key(&route.feed, protocol, &name);
-            let seen = if policy.asks_age() { self.parts.sightings.get(&key()).await } else { None };
-            (policy.stamp(now)?, seen)
-        } else if is_search(&route.document) {
-            // Of any packages: by the feed, which the stored bytes do not tell.
-            let mut hasher = DefaultHasher::new();
-            route.feed.whole_key().hash(&mut hasher);
-            (hasher.finish(), None)
-        } else {
-            return None;
-        };
-        let guards = Arc::clone(&self.parts.guarding.guards);
-        Some((Sieve { guards, document: route.document.clone(), here, seen, now }, stamp))
     }
 
     /// The error for a document that cannot be filtered.
@@ -206,58 +235,85 @@ impl Handler {
         self.parts.sightings.get(&sighting_key(feed, protocol, name)).await?.released(version, self.now())
     }
 
-    /// The feeds of the configuration that are `feed`, by any of its spellings.
-    fn here(&self, feed: &FeedRef) -> Vec<FeedName> {
-        let identity = |feed: &FeedRef| self.known_identity(feed);
-        let named = self.guards().feeds();
-        named.filter(|name| means(name, feed, identity)).cloned().collect()
+    /// Learns which feeds configured names mean, where `feed` may be one of them by another spelling.
+    async fn learn_feeds(&self, request: &Request, feed: &FeedRef) {
+        let may_be = |one: &FeedRef| {
+            one.org == feed.org
+                && one.spelling() != feed.spelling()
+                && (one.feed.is_guid() || feed.feed.is_guid() || one.feed == feed.feed)
+        };
+        for name in self.guards().feeds().map(FeedName::feed).filter(|name| may_be(name)) {
+            self.learn_named(request, name).await;
+        }
+    }
+
+    /// Which feeds of the configuration `feed` is, by any of its spellings.
+    fn asked_feeds(&self, feed: &FeedRef) -> Asked {
+        let whole = whole(feed);
+        let learned = (feed.key() != feed.spelling()).then(|| feed.whole_key().to_owned());
+        let identity = |one: &FeedRef| match &learned {
+            Some(learned) if one.spelling() == whole.spelling() => Some(learned.clone()),
+            _ => self.known_identity(one),
+        };
+        let mut asked = Asked { here: Vec::new(), unknown: Vec::new() };
+        for name in self.guards().feeds() {
+            match same_feed(name.feed(), feed, identity) {
+                Same::Yes => asked.here.push(name.clone()),
+                Same::Unknown => asked.unknown.push(name.clone()),
+                Same::No => {}
+            }
+        }
+        asked
     }
 }
 
-// === impl Sieve ===
+// === impl Asked ===
 
-impl Sieve {
-    /// The document without what is left out; `None` if nothing is.
-    ///
-    /// # Errors
-    /// [`Unreadable`]: nobody can say what would have to be left out.
-    pub(super) fn filter(&self, body: &[u8]) -> Result<Option<Vec<u8>>, Unreadable> {
-        if is_search(&self.document) {
-            return self.filter_found(body);
-        }
-        // What is of one version was decided on before it was asked for.
-        let Some((name, protocol, None)) = named(&self.document) else { return Ok(None) };
-        let policy = self.guards.policy(&name, protocol, |feed| self.here.contains(feed));
-        let refuses = |version: &str, told: Option<SystemTime>| {
-            let seen = self.seen.as_ref().and_then(|seen| seen.released(version, self.now));
-            // Nothing was seen yet: as at first sight.
-            let released = seen.or(told.map(|told| told.min(self.now))).unwrap_or(SystemTime::UNIX_EPOCH);
-            policy.to_version(version, Some(released), self.now).is_some()
-        };
-        match self.document {
-            Document::Packument(_) => filter_packument(body, refuses),
-            Document::VersionList(_) => filter_version_list(body, refuses),
-            Document::RegistrationIndex(..) | Document::RegistrationPage(..) => {
-                filter_registration(body, refuses)
-            }
-            Document::Odata(_) => filter_feed(body, |_, version, told| refuses(version, told)),
-            _ => Ok(None),
-        }
+impl Asked {
+    /// Whether the configured feed is the one that is asked.
+    fn is(&self, feed: &FeedName) -> Option<bool> {
+        if self.unknown.contains(feed) { None } else { Some(self.here.contains(feed)) }
+    }
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    fn all(name: &str, protocol: Protocol) -> Self {
+        Self { name: Some(name.to_owned()), protocol, version: Version::All, shown: name.to_owned() }
     }
 
-    /// Of search results versions of any age stay: whoever installs one asks for its own document.
-    fn filter_found(&self, body: &[u8]) -> Result<Option<Vec<u8>>, Unreadable> {
-        let refuses = |id: &str, version: Option<&str>| {
-            let policy = self.guards.policy(id, Protocol::Nuget, |feed| self.here.contains(feed));
-            let old = Some(SystemTime::UNIX_EPOCH);
-            policy.to_name().is_some()
-                || version.is_some_and(|version| policy.to_version(version, old, self.now).is_some())
-        };
-        match self.document {
-            Document::Search(_) => filter_search(body, refuses),
-            _ => filter_feed(body, |id, version, _| refuses(id, Some(version))),
-        }
+    /// `None` for what is of no single package.
+    fn of_document(document: &Document) -> Option<Self> {
+        let (name, protocol, version) = named(document)?;
+        let version = version.map_or(Version::All, Version::One);
+        Some(Self { version, ..Self::all(&name, protocol) })
     }
+
+    fn of_package(route: &PackageRoute) -> Self {
+        let protocol = route.package.protocol();
+        let version = match &route.package {
+            Package::Npm { name, file } => npm_version(name, file),
+            Package::Nuget { version, .. } => Some(version.as_str()),
+            Package::ById { .. } => None,
+        };
+        let version = version.map_or(Version::Unread, |version| Version::One(version.to_owned()));
+        Self { name: name_of(&route.subject()), protocol, version, shown: route.key() }
+    }
+}
+
+/// The package that a subject is; `None` where it may be any.
+fn name_of(subject: &Subject) -> Option<String> {
+    match subject {
+        Subject::Npm(name) => Some(name.as_str().to_owned()),
+        Subject::Nuget(id) => Some(id.as_str().to_owned()),
+        Subject::Nugets | Subject::Feed | Subject::Fixed => None,
+    }
+}
+
+/// The same feed without its view.
+fn whole(feed: &FeedRef) -> FeedRef {
+    FeedRef::new(feed.org.clone(), feed.project.clone(), feed.feed.clone(), None)
 }
 
 /// The package, and the one version, that a document is of.
@@ -281,17 +337,6 @@ fn named(document: &Document) -> Option<(String, Protocol, Option<String>)> {
         Document::ServiceIndex | Document::Search(_) | Document::Vulnerabilities(_) | Document::Rest(_) => {
             None
         }
-    }
-}
-
-fn is_search(document: &Document) -> bool {
-    match document {
-        Document::Search(_) => true,
-        Document::Odata(odata) => matches!(
-            odata.resource,
-            OdataResource::Packages { count: false } | OdataResource::Search { count: false }
-        ),
-        _ => false,
     }
 }
 

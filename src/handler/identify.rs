@@ -61,6 +61,21 @@ impl Handler {
         }
     }
 
+    /// Asks which feed a configured name means, where that is not known; what came of it is known afterwards.
+    pub(super) async fn learn_named(&self, request: &Request, feed: &FeedRef) {
+        if Wishes::of(&request.headers).only_if_cached {
+            return;
+        }
+        match self.parts.identities.get(feed, self.now()) {
+            Known::Identity(_) | Known::Nothing => {}
+            Known::Old(identity) => {
+                self.identified_anew(request, feed.clone(), &identity).await;
+            }
+            // Whoever may not read that feed goes without.
+            Known::Unknown => drop(self.identified_first(request, feed).await),
+        }
+    }
+
     /// Reads the identity off the index of `feed` and remembers it.
     pub(super) fn learn(&self, feed: &FeedRef, index: &[u8]) -> FeedRef {
         let Some(guids) = feed_guids(index) else {

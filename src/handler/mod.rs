@@ -338,7 +338,7 @@ impl Handler {
         let reply = match &request.route.target {
             Target::Document(route) => self.document(request, route).await,
             Target::Package(route) => self.package(request, route).await,
-            Target::Passthrough(route) => self.passthrough(request, route).await,
+            Target::Passthrough(route) => self.guarded_passthrough(request, route).await,
             Target::Derived(route) => self.derived(request, route).await,
             // Its question is in a body, see above.
             Target::Audit(_) => Err(HandlerError::Internal("an audit without a body".to_owned())),

@@ -151,7 +151,7 @@ impl Handler {
 }
 
 /// Whether the operator's `name` means `feed`, through whatever view; `identity` tells what is known of a spelling.
-pub(super) fn means(name: &FeedName, feed: &FeedRef, identity: impl Fn(&FeedRef) -> Option<String>) -> bool {
+fn means(name: &FeedName, feed: &FeedRef, identity: impl Fn(&FeedRef) -> Option<String>) -> bool {
     let FeedRef { org, project, feed: own_name, .. } = feed.clone();
     let whole = FeedRef::new(org, project, own_name, None);
     let spelling = whole.spelling();

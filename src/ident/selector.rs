@@ -94,9 +94,14 @@ impl Selector {
         self.name.matches(name, fold)
     }
 
-    /// Whether this version of `name` is meant. A version that cannot be read is, as no range can exclude it.
+    /// Whether this version of `name` is meant. One that cannot be read is in no range.
     pub fn matches(&self, name: &str, version: &str, fold: bool) -> bool {
-        self.concerns(name, fold) && (self.is_whole() || self.has(version))
+        self.concerns(name, fold) && (self.is_whole() || self.has(version).unwrap_or(false))
+    }
+
+    /// Whether this version of `name` may be meant: one that cannot be read may be in any range.
+    pub fn may_match(&self, name: &str, version: &str, fold: bool) -> bool {
+        self.concerns(name, fold) && (self.is_whole() || self.has(version).unwrap_or(true))
     }
 
     /// Whether every version is meant.
@@ -104,9 +109,10 @@ impl Selector {
         self.versions.is_empty()
     }
 
-    fn has(&self, version: &str) -> bool {
-        let Some(rank) = Rank::of(version) else { return true };
-        self.versions.iter().any(|all| all.iter().all(|one| one.holds(&rank)))
+    /// `None` for a version that cannot be read.
+    fn has(&self, version: &str) -> Option<bool> {
+        let rank = Rank::of(version)?;
+        Some(self.versions.iter().any(|all| all.iter().all(|one| one.holds(&rank))))
     }
 }
 
@@ -279,12 +285,18 @@ mod tests {
             ("@a/b@<1.3.0 || >=2.0.0-0 <2.1.0", "@a/b", "1.2.9", false, true),
             ("@a/b@<1.3.0 || >=2.0.0-0 <2.1.0", "@a/b", "1.3.0", false, false),
             ("@a/b@<1.3.0 || >=2.0.0-0 <2.1.0", "@a/b", "2.0.0-rc.1", false, true),
-            ("@a/b@<1.3.0", "@a/b", "not-a-version", false, true),
             ("a@1.0", "a", "1.0.0.0", true, true),
         ] {
             let parsed: Selector = selector.parse().unwrap();
             assert_eq!(parsed.matches(name, version, fold), meant, "{selector} {name}@{version}");
+            assert_eq!(parsed.may_match(name, version, fold), meant, "{selector} {name}@{version}");
             assert_eq!(parsed.to_string(), selector);
+        }
+        for unread in ["", "v", "not-a-version"] {
+            let of = |selector: &str| selector.parse::<Selector>().unwrap();
+            let (range, whole, other) = (of("a@<1.3.0"), of("a"), of("b@<1.3.0"));
+            assert!(!range.matches("a", unread, false) && range.may_match("a", unread, false));
+            assert!(whole.matches("a", unread, false) && !other.may_match("a", unread, false));
         }
     }
 

@@ -82,7 +82,7 @@ impl Target {
         if accept.another_form {
             let (feeds_host, subject) = (rest.feeds_host, rest.subject.clone());
             let (feed, path) = (Some(route.feed.clone()), route.upstream_path());
-            *self = Self::Passthrough(PassthroughRoute { feed, feeds_host, path, subject });
+            *self = Self::Passthrough(PassthroughRoute { feed, feeds_host, path, subject, protocol: None });
         }
     }
 }

@@ -39,7 +39,7 @@ mod value;
 use http::Method;
 
 use self::{
-    path::{CanonicalPath, Rule},
+    path::{CanonicalPath, Rule, Segment},
     place::{Found, Organisation, Place, Reading, Tree, Unread},
 };
 use crate::ident::{FeedRef, Name, NpmName, NugetId, NugetVersion};
@@ -322,6 +322,9 @@ pub struct PassthroughRoute {
     pub path: String,
     /// What of the feed a write there may change.
     pub subject: Subject,
+    /// The protocol of the packages that it may be about, below that protocol's own routes or as bytes. Read off the
+    /// words of the path alone, so it may be there without a feed.
+    pub protocol: Option<Protocol>,
 }
 
 /// Why a request line is refused; always the client's mistake (400).
@@ -380,6 +383,25 @@ pub fn parse_for(
     Ok(Route { style: organisation.style, org: organisation.name, target })
 }
 
+impl PassthroughRoute {
+    /// What the path addresses without its query, where that is recognised.
+    pub fn without_query(&self) -> Option<Target> {
+        let (feed, (path, _)) = (self.feed.as_ref()?, self.path.split_once('?')?);
+        let mut target = parse(None, &format!("/{}{path}", feed.org)).ok()?.target;
+        if matches!(target, Target::Passthrough(_)) {
+            return None;
+        }
+        feed.clone_into(target.feed_mut()?);
+        Some(target)
+    }
+
+    /// Whether npm asks so for what it is going to write back (`?write=true`).
+    pub fn is_before_a_write(&self) -> bool {
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        query::parameters(query) == ["write=true"]
+    }
+}
+
 fn target_of(
     path: &CanonicalPath<'_>,
     organisation: &Organisation,
@@ -400,11 +422,23 @@ fn target_of(
         (Found::Derived(derived), Some(feed)) => Target::Derived(DerivedRoute { feed, derived }),
         (Found::Audit(audit), Some(feed)) => Target::Audit(AuditRoute { feed, audit }),
         (found, feed) => {
-            let path = path.written_from(organisation.below);
+            let (written, protocol) = (path.written_from(organisation.below), protocol_of(path));
             let subject = if let Found::Other(subject) = found { subject } else { Subject::Feed };
-            Target::Passthrough(PassthroughRoute { feed, feeds_host, path, subject })
+            Target::Passthrough(PassthroughRoute { feed, feeds_host, path: written, subject, protocol })
         }
     })
+}
+
+/// The protocol of the packages that an unknown path may be about.
+fn protocol_of(path: &CanonicalPath<'_>) -> Option<Protocol> {
+    let bytes = path.segments.last().is_some_and(|last| last.is("content"));
+    let is_place = |word: &Segment<'_>| word.is("_packaging") || (bytes && word.is("feeds"));
+    let at = path.segments.windows(4).position(|part| is_place(&part[0]) && !part[3].is("registry"));
+    let at = at.or_else(|| path.segments.windows(5).position(|part| is_place(&part[0])))?;
+    let word = path.segments.get(at + 2)?;
+    [("npm", Protocol::Npm), ("nuget", Protocol::Nuget)]
+        .into_iter()
+        .find_map(|(own, protocol)| word.is(own).then_some(protocol))
 }
 
 /// Hands the segments below a feed's protocol to that protocol's grammar.

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use http::Method;
 
-use super::{Collections, DocumentClass, HostStyle, RouteError, Target, parse, parse_for};
+use super::{
+    Collections, Document, DocumentClass, HostStyle, Protocol, RouteError, Target, parse, parse_for,
+};
 use crate::ident::FeedRef;
 
 const GUID: &str = "0f1d6e4a-5b3c-4d2e-9a8b-7c6d5e4f3a2b";
@@ -804,5 +806,48 @@ fn a_value_that_cannot_be_is_refused_with_its_rule() {
         let error = parse(None, &format!("/org{}", path.replace("{guid}", GUID))).unwrap_err();
         assert!(matches!(error, RouteError::Name(..)), "{path}: {error}");
         assert!(error.to_string().contains(rule), "{path}: {error}");
+    }
+}
+
+#[test]
+fn what_is_passed_through_tells_the_protocol_that_it_may_be_about() {
+    let rows = [
+        ("/_packaging/f/npm/registry/a?x=1", Some(Protocol::Npm), Some("packument")),
+        ("/p/_packaging/f/NPM/%40s%2fa?x", Some(Protocol::Npm), Some("packument")),
+        ("/_packaging/f/npm/registry/a/1.0.0?x=1", Some(Protocol::Npm), Some("derived")),
+        ("/_packaging/f/npm/a/-/a-1.0.0.TGZ", Some(Protocol::Npm), None),
+        ("/_packaging/f/nuget/v3/flat2/a/index.json?x=1", Some(Protocol::Nuget), Some("versions")),
+        ("/_packaging/f/%6euget/v3/autocomplete?q=a", Some(Protocol::Nuget), None),
+        ("/_packaging/f/nuget/v2?id=a&version=1.0&id=a", Some(Protocol::Nuget), Some("service")),
+        ("/p/t/_packaging/f/npm/registry/a", Some(Protocol::Npm), None),
+        ("/_apis/packaging/feeds/f/npm/a/versions/1.0.0/content", Some(Protocol::Npm), None),
+        ("/_apis/packaging/feeds/f/npm/packagesbatch", None, None),
+        ("/_packaging/f/npm/registry/", None, None),
+        ("/_packaging/f/nuget", None, None),
+        ("/_packaging/f/pypi/simple/a", None, None),
+        ("/_apis/projects?a=1", None, None),
+    ];
+    for (path, protocol, plain) in rows {
+        let Target::Passthrough(route) = parse(None, &format!("/o{path}")).unwrap().target else {
+            panic!("{path}")
+        };
+        assert_eq!(route.protocol, protocol, "{path}");
+        let word = route.without_query().map(|target| match target {
+            Target::Document(route) => match route.document {
+                Document::Packument(_) => "packument",
+                Document::VersionList(_) => "versions",
+                _ => "service",
+            },
+            Target::Derived(_) => "derived",
+            _ => "another",
+        });
+        assert_eq!(word, plain, "{path}");
+    }
+    for (query, write) in
+        [("write=true", true), ("%77rite=true&", true), ("write=true&x", false), ("write=1", false)]
+    {
+        let path = format!("/o/_packaging/f/npm/registry/a?{query}");
+        let Target::Passthrough(route) = parse(None, &path).unwrap().target else { panic!("{path}") };
+        assert_eq!(route.is_before_a_write(), write, "{query}");
     }
 }

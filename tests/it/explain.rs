@@ -86,7 +86,7 @@ async fn explain(scene: &Scene, body: &Value) -> Response {
     client::send("POST", &url, &[], body.to_string().as_bytes()).await.unwrap()
 }
 
-async fn explained(scene: &Scene, body: &Value) -> Value {
+pub async fn explained(scene: &Scene, body: &Value) -> Value {
     let answer = explain(scene, body).await;
     assert_eq!(answer.status, 200, "{body}: {}", answer.text());
     answer.json()["explained"][0].take()

@@ -196,13 +196,10 @@ impl Handler {
     }
 
     pub(super) async fn guard_facts(&self, target: &Target) -> Option<Guarded> {
-        let objection = match target {
-            Target::Document(route) => self.document_objection(route).await,
-            Target::Derived(route) => self.document_objection(&whole(route)?).await,
-            Target::Package(_) if self.guards_nothing() => None,
-            Target::Package(route) => self.objection(route).await,
-            Target::Audit(_) | Target::Passthrough(_) => None,
-        }?;
+        if self.guards_nothing() {
+            return None;
+        }
+        let objection = self.objection_to(target).await?;
         Some(Guarded { reason: objection.reason(), text: objection.to_string() })
     }
 

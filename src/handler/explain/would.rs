@@ -103,10 +103,12 @@ fn is_open(handler: &Handler, request: &Request, rehearsed: &Rehearsed) -> bool 
     let unknown_feed = request.route.target.feed().is_some_and(|feed| {
         !feed.is_identified() && matches!(handler.parts.identities.get(feed, handler.now()), Known::Unknown)
     });
+    // Whether a rule of another feed's name is for this one.
+    let guarded = matches!(&rehearsed.end, End::Refused(HandlerError::Guarded(_)));
     let unknown_age =
         matches!(&rehearsed.end, End::Refused(HandlerError::Guarded(Objection::Unknown { .. })))
             && rehearsed.questions.contains(&Question::Document);
-    asks_feed && unknown_feed || unknown_age
+    asks_feed && (unknown_feed || guarded) || unknown_age
 }
 
 fn queue(service: &ServiceFacts) -> Option<String> {

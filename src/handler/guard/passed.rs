@@ -1,0 +1,124 @@
+//! Reads that are passed through, held against the rules by what can be read off their paths.
+//!
+//! What the gate does not recognise the service may: a name that is written in a way that is not known here, a query that
+//! it ignores. So where a rule may be about the answer, an unknown query is left out and the request answered as the one
+//! without it, and what is still not known is refused. One query is known: npm asks for a packument with `?write=true`
+//! before it writes it back, and versions that were left out would be lost then. It gets all of them, unless the name is
+//! refused as such; their bytes are refused as ever.
+
+use super::{
+    super::{Handler, HandlerError, Reply, Request},
+    Version, Wanted, name_of,
+};
+use crate::{
+    guard::Objection,
+    route::{Document, OdataResource, PassthroughRoute, Protocol, Subject, Target},
+};
+
+/// What a request that is passed through is for.
+enum Meant {
+    /// Nothing that rules are about.
+    Nothing,
+    /// A package, or who knows what.
+    Wanted(Wanted),
+    /// What is recognised without the query.
+    Target(Box<Target>),
+}
+
+// === impl Handler ===
+
+impl Handler {
+    /// Answers GET and HEAD of a route that is passed through, unless a rule is against it.
+    pub(in crate::handler) async fn guarded_passthrough(
+        &self,
+        request: &Request,
+        route: &PassthroughRoute,
+    ) -> Result<Reply, HandlerError> {
+        let Some(protocol) = route.protocol.filter(|_| !self.guards_nothing()) else {
+            return self.passthrough(request, route).await;
+        };
+        let mut known = request.clone();
+        self.identify(&mut known).await?;
+        let Target::Passthrough(route) = &known.route.target else {
+            return Err(HandlerError::Internal("a route became another".to_owned()));
+        };
+        if let Some(feed) = &route.feed {
+            self.learn_feeds(&known, feed).await;
+        }
+        if let Meant::Target(target) = Meant::of(route, protocol)
+            && self.is_ruled(&target)
+        {
+            return match *target {
+                Target::Document(route) => self.document(&known, &route).await,
+                Target::Package(route) => self.package(&known, &route).await,
+                Target::Derived(route) => self.derived(&known, &route).await,
+                Target::Audit(_) | Target::Passthrough(_) => {
+                    Err(HandlerError::Internal("nothing that is named".to_owned()))
+                }
+            };
+        }
+        self.judged(self.objection_to_passed(route).await)?;
+        self.passthrough(request, route).await
+    }
+
+    /// Why what is passed through is kept from builds.
+    pub(super) async fn objection_to_passed(&self, route: &PassthroughRoute) -> Option<Objection> {
+        match (Meant::of(route, route.protocol?), &route.feed) {
+            (Meant::Nothing, _) => None,
+            (Meant::Target(target), _) => Box::pin(self.objection_to(&target)).await,
+            (Meant::Wanted(wanted), Some(feed)) => self.objection(feed, &wanted).await,
+            (Meant::Wanted(wanted), None) => {
+                let concerned = self.guards().concern(wanted.protocol, |_| None);
+                concerned.then_some(Objection::Unknown { package: wanted.shown })
+            }
+        }
+    }
+
+    /// Whether any rule is for the package that `target` is of.
+    fn is_ruled(&self, target: &Target) -> bool {
+        let (Some(feed), Some((name, protocol))) = (target.feed(), named(target)) else { return false };
+        let asked = self.asked_feeds(feed);
+        !self.guards().policy(&name, protocol, |feed| asked.is(feed)).is_free()
+    }
+}
+
+// === impl Meant ===
+
+impl Meant {
+    fn of(route: &PassthroughRoute, protocol: Protocol) -> Self {
+        let shown = route.path.split('?').next().unwrap_or_default().to_owned();
+        let wanted = |name, version| Self::Wanted(Wanted { name, protocol, version, shown: shown.clone() });
+        match (&route.subject, route.without_query()) {
+            (Subject::Fixed, _) => Self::Nothing,
+            // A download whose query names nothing, or more than one thing.
+            (Subject::Nugets, _) => wanted(None, Version::Unread),
+            (_, Some(Target::Document(own))) if is_of_no_package(&own.document) => Self::Nothing,
+            (subject, Some(target)) => match named(&target) {
+                Some((name, _)) if route.is_before_a_write() => wanted(Some(name), Version::All),
+                Some(_) => Self::Target(Box::new(target)),
+                None => wanted(name_of(subject), Version::Unread),
+            },
+            (subject, None) => wanted(name_of(subject), Version::Unread),
+        }
+    }
+}
+
+fn named(target: &Target) -> Option<(String, Protocol)> {
+    let wanted = match target {
+        Target::Document(route) => Wanted::of_document(&route.document)?,
+        Target::Package(route) => Wanted::of_package(route),
+        Target::Derived(route) => return Some((name_of(&route.derived.subject()?)?, Protocol::Npm)),
+        Target::Audit(_) | Target::Passthrough(_) => return None,
+    };
+    Some((wanted.name?, wanted.protocol))
+}
+
+fn is_of_no_package(document: &Document) -> bool {
+    match document {
+        Document::ServiceIndex | Document::Vulnerabilities(_) => true,
+        Document::Odata(odata) => {
+            matches!(odata.resource, OdataResource::Service | OdataResource::Metadata)
+        }
+        _ => false,
+    }
+}
