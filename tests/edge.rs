@@ -320,8 +320,8 @@ async fn a_bad_document_is_never_shown_nor_stored_and_a_stored_copy_stands_in() 
             ("nowhere", answer("302 Found", "", "")),
             ("busy", answer("429 Too Many", "Retry-After: 3\r\n", "")),
             (
-                "no length",
-                Act::Close(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}".to_vec()),
+                "no length, and cut",
+                Act::Close(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"a\":{}".to_vec()),
             ),
         ]
     };

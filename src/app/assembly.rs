@@ -128,7 +128,6 @@ fn handler(
         modes: Modes::new(&config.outage, &config.feeds, registry)?,
         advisories: advisories(config)?,
         audit: config.audit.clone(),
-        max_document: config.upstream.max_document_size,
         clock: clock.clone(),
         metrics: HandlerMetrics::new(registry)?,
     }))

@@ -14,7 +14,7 @@ use super::{CacheStatus, Handler, HandlerError, Reply, Request, represent::rewri
 use crate::{
     document::{rewrite::Rewriter, without_bom},
     route::{PassthroughRoute, Target},
-    upstream::{Answer, Expect, Service, Target as Place, UpstreamRequest, body::read_document},
+    upstream::{Answer, Expect, Service, Target as Place, UpstreamRequest},
 };
 
 /// The list's path below the organisation.
@@ -75,7 +75,7 @@ impl Handler {
         match self.settle(self.parts.service.document(upstream, Expect::Json).await)? {
             Answer::Success(response) => {
                 let kind = response.headers.get(header::CONTENT_TYPE).cloned();
-                let body = self.settle(read_document(response, self.parts.max_document).await)?;
+                let body = self.settle(self.parts.service.read(response).await)?;
                 Ok((without_bom(body), kind))
             }
             Answer::Refused(refused) => Err(HandlerError::from(refused)),

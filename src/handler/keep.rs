@@ -8,7 +8,7 @@ use crate::{
     cache::{Generation, Origin},
     config::Freshness,
     route::{Document, DocumentClass, DocumentRoute, Format},
-    upstream::{Expect, UpstreamResponse, body::read_document},
+    upstream::{Expect, UpstreamResponse},
 };
 
 // === impl Handler ===
@@ -22,8 +22,8 @@ impl Handler {
         generation: Generation,
         response: UpstreamResponse,
     ) -> Result<Fetched, HandlerError> {
-        let (limit, origin) = (self.parts.max_document, origin(route, &response));
-        let body = self.settle(read_document(response, limit).await)?;
+        let origin = origin(route, &response);
+        let body = self.settle(self.parts.service.read(response).await)?;
         let expect = expected(route.document.format());
         let body = checked(expect, body).await.map_err(|error| {
             self.parts.metrics.integrity("document");

@@ -207,8 +207,6 @@ pub struct Parts {
     pub audit: config::AuditSettings,
     /// That registry.
     pub advisories: Option<Advisories>,
-    /// Largest document that is taken, in bytes.
-    pub max_document: u64,
     /// Time of day.
     pub clock: Clock,
     /// Counters.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     document::rewrite::Rewriter,
     route::PassthroughRoute,
-    upstream::{Answer, Expect, Service, Target, UpstreamRequest, UpstreamResponse, body::read_document},
+    upstream::{Answer, Expect, Service, Target, UpstreamRequest, UpstreamResponse},
 };
 
 /// Headers of an answer that reach the client.
@@ -71,7 +71,7 @@ impl Handler {
         let rewritable = kind.contains("json") || kind.contains("xml");
         let coded = response.headers.contains_key(header::CONTENT_ENCODING);
         let body = if (rewritable || coded) && request.method != http::Method::HEAD {
-            let whole = self.settle(read_document(response, self.parts.max_document).await)?;
+            let whole = self.settle(self.parts.service.read(response).await)?;
             let rewriter = Rewriter::new(self.parts.hosts.clone(), &request.base);
             match rewriter {
                 Ok(rewriter) if rewritable => ReplyBody::Bytes(rewrite_once(&rewriter, &kind, &whole)),

@@ -8,6 +8,9 @@ use tokio::time::Instant;
 /// with a `Retry-After` of seconds was seen to count over.
 const GENERATION: Duration = Duration::from_secs(10);
 
+/// What is accepted in less time may be a burst.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// Good answers in this generation and the last.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Accepted {
@@ -35,6 +38,12 @@ impl Accepted {
     pub fn earned_at(&self, rate: f64) -> Option<Instant> {
         let seconds = f64::from(self.before + self.count) / rate.max(f64::MIN_POSITIVE);
         self.since?.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
+    }
+
+    /// Like [`Accepted::per_second`], but nothing after a moment in which a burst would count for a rate.
+    pub fn steadily(&self, now: Instant) -> Option<f64> {
+        self.since.filter(|since| now.duration_since(*since) >= MOMENT)?;
+        self.per_second(now)
     }
 
     /// On average until now; `None` while there is nothing to go by.

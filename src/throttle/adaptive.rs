@@ -26,7 +26,8 @@ const FIRST_HOLD: Duration = Duration::from_secs(120);
 const LONGEST_HOLD: Duration = Duration::from_secs(30 * 60);
 /// After trouble of the service that says nothing on what this gate may do.
 const TROUBLE_HOLD: Duration = Duration::from_secs(1);
-/// What a wish to slow down leaves, and used time without growth after it.
+/// What a wish to slow down leaves, used time without growth after it, and time in which it is the only one: each of
+/// the answers that come at a rate may carry the same wish.
 const EASE: f64 = 0.85;
 const WISH_HOLD: Duration = Duration::from_secs(10);
 /// Below this share of what was refused, a value is taken for another one.
@@ -81,6 +82,7 @@ pub struct Adaptive {
     hold: Duration,
     hold_left: Duration,
     stepped: Option<Instant>,
+    eased: Option<Instant>,
 }
 
 // === impl Adaptive ===
@@ -100,6 +102,7 @@ impl Adaptive {
             hold: FIRST_HOLD,
             hold_left: Duration::ZERO,
             stepped: None,
+            eased: None,
         }
     }
 
@@ -160,12 +163,17 @@ impl Adaptive {
         self.value < before
     }
 
-    /// The service served what was asked and wished for less: falls a little, and holds for a while.
-    pub fn ease(&mut self, now: Instant) -> bool {
+    /// The service served what was asked and wished for less: falls a little, though not below `served` (what is known
+    /// to be served all the same), and holds for a while.
+    pub fn ease(&mut self, served: Option<f64>, now: Instant) -> bool {
+        if self.eased.is_some_and(|eased| now.duration_since(eased) < WISH_HOLD) {
+            return false;
+        }
         let before = self.value;
+        self.eased = Some(now);
         self.ceiling = Some(before);
         self.hold_left = self.hold_left.max(WISH_HOLD);
-        self.restart(before * EASE, now);
+        self.restart((before * EASE).max(served.unwrap_or_default().min(before)), now);
         self.value < before
     }
 
@@ -281,13 +289,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_stays_in_bounds_and_always_comes_back(steps in prop::collection::vec((0_u8..4, 0_u64..40), 0..60)) {
+        fn it_stays_in_bounds_and_always_comes_back(steps in prop::collection::vec((0_u8..5, 0_u64..40), 0..60)) {
             let (mut limit, mut now) = (rate(), Instant::now());
             for (what, seconds) in steps {
                 match what {
                     0 => drop(limit.refuse(limit.value(), now)),
                     1 => drop(limit.trouble(now)),
                     2 => limit.raise_to(100.0),
+                    3 => drop(limit.ease(Some(90.0), now)),
                     _ => use_for(&mut limit, &mut now, seconds),
                 }
                 prop_assert!((RATE.floor..=RATE.cap).contains(&limit.value()));

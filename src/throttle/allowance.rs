@@ -36,6 +36,8 @@ struct Heard {
     remaining: f64,
     limit: Option<f64>,
     reset: Instant,
+    /// Whether it was said when that is.
+    resets: bool,
 }
 
 // === impl Allowance ===
@@ -46,7 +48,8 @@ impl Allowance {
         self.answers = self.answers.saturating_add(1);
         let Some(told) = told else { return };
         let reset = now + told.reset_in.unwrap_or(WINDOW);
-        let heard = Heard { remaining: told.remaining, limit: told.limit, reset };
+        let resets = told.reset_in.is_some();
+        let heard = Heard { remaining: told.remaining, limit: told.limit, reset, resets };
         if let Some(last) = self.told.replace(heard)
             && told.reset_in.is_some()
             && near(last.reset, reset)
@@ -62,13 +65,15 @@ impl Allowance {
     /// plenty, or nothing is known.
     pub fn rate(&self, in_flight: usize, now: Instant) -> Option<f64> {
         let heard = self.told.filter(|heard| heard.reset > now)?;
-        if heard.remaining > TIGHT * heard.limit? {
-            return None;
-        }
         let cost = self.cost.unwrap_or(FIRST_COST).max(LEAST_COST);
         #[expect(clippy::cast_precision_loss, reason = "requests in flight are few")]
         let left = (heard.remaining / cost - in_flight as f64).max(0.0);
-        Some(SPENT * left / (heard.reset - now).as_secs_f64().max(0.001))
+        let plenty = match heard.limit {
+            Some(limit) => heard.remaining > TIGHT * limit,
+            // Of how much is not known; and none left for no known time would be none for ever.
+            None => left > 0.0 || !heard.resets,
+        };
+        (!plenty).then(|| SPENT * left / (heard.reset - now).as_secs_f64().max(0.001))
     }
 
     /// What the service said last that still holds: what is left, and of how much.
@@ -100,6 +105,23 @@ mod tests {
         assert_eq!(allowance.rate(0, now).map(|rate| (rate * 1e4).round()), Some(190.0));
         assert_eq!(allowance.rate(2, now), Some(0.0), "those in flight are spent already");
         assert_eq!(allowance.rate(0, now + Duration::from_secs(100)), None, "filled up again");
+    }
+
+    #[test]
+    fn without_a_limit_what_is_left_is_spread_once_it_is_in_flight() {
+        let bare = |remaining, reset: Option<u64>| {
+            Some(Told { remaining, limit: None, reset_in: reset.map(Duration::from_secs) })
+        };
+        let (mut allowance, now) = (Allowance::default(), Instant::now());
+        allowance.hear(bare(9.0, Some(60)), now);
+        assert_eq!(allowance.rate(8, now), None, "one more is covered");
+        assert_eq!(allowance.rate(9, now), Some(0.0));
+        allowance.hear(bare(0.0, Some(60)), now);
+        // 9 units for one answer.
+        assert_eq!(allowance.rate(0, now), Some(0.0));
+        assert_eq!(allowance.rate(0, now + Duration::from_secs(60)), None, "filled up again");
+        allowance.hear(bare(0.0, None), now);
+        assert_eq!(allowance.rate(0, now), None, "for ever, as far as anybody knows");
     }
 
     #[test]

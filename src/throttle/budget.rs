@@ -409,15 +409,16 @@ impl Budget {
     /// Served, with a word of warning.
     fn slow(&mut self, pass: Pass, signal: &Signal, now: Instant, changes: &mut Vec<Change>) {
         let current = pass.epoch == self.epoch;
+        let served = self.accepted.steadily(now).map(|seen| EVIDENCE * seen);
         if let Some(rate) = self.rate.as_mut().filter(|_| current)
-            && rate.ease(now)
+            && rate.ease(served, now)
         {
             changes.push(Change::Slowed { limit: LimitName::Rate, to: rate.value() });
         }
-        if current || self.paused_until(now).is_none() {
-            self.next_epoch();
-        }
         if let Some(wait) = signal.retry_after.filter(|wait| *wait > Duration::ZERO) {
+            if current || self.paused_until(now).is_none() {
+                self.next_epoch();
+            }
             self.pause(wait, now, changes);
         }
     }

@@ -15,9 +15,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 const FURTHEST_RESET: Duration = Duration::from_secs(3600);
 /// Largest `X-RateLimit-Limit` and `-Remaining` that are believed.
 const LARGEST_UNITS: f64 = 1e9;
-/// Text of a refusal for load, also under 500 (facts §7.2).
-const BLOCKED: &str = "Request was blocked due to exceeding usage of resource";
-/// What a TF400733 says in the middle; the same refusal in other words (facts §7.1).
+/// Text of a refusal for load, also under 500: "Request was blocked due to exceeding usage of resource …" (facts §7.2),
+/// and in other words a TF400733 (facts §7.1).
 const EXCEEDING: &str = "exceeding usage of resource";
 /// Text of an overload of the service itself (facts §7.2).
 const WAITERS: &str = "Maximum waiter thread limit";
@@ -119,11 +118,11 @@ impl Signal {
         if matches!(self.kind, SignalKind::Fine | SignalKind::Slow) {
             return self;
         }
-        if text.contains(BLOCKED) || text.contains(EXCEEDING) {
-            self.kind = SignalKind::Refused;
-            self.name(text);
-        } else if text.contains(WAITERS) {
-            self.kind = SignalKind::Overloaded;
+        if let Some(kind) = SignalKind::of_text(text) {
+            self.kind = kind;
+            if kind == SignalKind::Refused {
+                self.name(text);
+            }
         }
         self
     }
@@ -156,6 +155,15 @@ impl Signal {
 impl SignalKind {
     /// Every kind.
     pub const ALL: [Self; 5] = [Self::Fine, Self::Slow, Self::Refused, Self::Overloaded, Self::Failed];
+
+    /// What the reason phrase or the body of a failure says of load, if it does.
+    pub fn of_text(text: &str) -> Option<Self> {
+        if text.contains(EXCEEDING) {
+            Some(Self::Refused)
+        } else {
+            text.contains(WAITERS).then_some(Self::Overloaded)
+        }
+    }
 
     /// Label in metrics and logs.
     pub fn as_str(self) -> &'static str {
@@ -309,8 +317,9 @@ mod tests {
     #[test]
     fn the_text_of_a_refusal_names_resource_and_namespace() {
         use SignalKind::{Failed, Fine, Overloaded, Refused};
-        let blocked =
-            |resource: &str, namespace: &str| format!("{BLOCKED} '{resource}' in namespace '{namespace}'.");
+        let blocked = |resource: &str, namespace: &str| {
+            format!("Request was blocked due to {EXCEEDING} '{resource}' in namespace '{namespace}'.")
+        };
         let check = |status: u16, text: &str, kind, resource, scope| {
             let signal = head(status, &[]).with_text(text);
             assert_eq!(

@@ -3,12 +3,14 @@
 //! It is none of the service's hosts: no permit of theirs is needed, its refusals say nothing of the service, and
 //! no credential ever goes there. Redirects are not followed; a registry that moved is to be configured anew.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
-use super::{Http, HttpError, UpstreamError, UpstreamResponse, body::read_document, outgoing::Outgoing};
+use super::{
+    Http, HttpError, Phase, UpstreamError, UpstreamResponse, body::read_document, outgoing::Outgoing,
+};
 use crate::config::{
     audit::RegistryUrl,
     upstream::{Base, Upstream},
@@ -23,6 +25,7 @@ pub struct Advisories {
     http: Arc<Http>,
     base: Base,
     permits: Arc<Semaphore>,
+    patience: Duration,
 }
 
 // === impl Advisories ===
@@ -31,7 +34,8 @@ impl Advisories {
     /// A registry at `url`, asked with the patience and the trusted authorities of `settings`.
     pub fn new(settings: &Upstream, url: &RegistryUrl) -> Result<Self, HttpError> {
         let permits = Arc::new(Semaphore::new(AT_A_TIME));
-        Ok(Self { http: Arc::new(Http::new(settings)?), base: url.base().clone(), permits })
+        let patience = settings.document_timeout;
+        Ok(Self { http: Arc::new(Http::new(settings)?), base: url.base().clone(), permits, patience })
     }
 
     /// Puts a question in JSON; `path` starts with `/`. The answer's body is whole, decoded, and at most `limit`
@@ -48,6 +52,8 @@ impl Advisories {
         let response: UpstreamResponse =
             self.http.send(&outgoing, false, crate::throttle::Class::Api).await?;
         let status = response.status;
-        Ok((status, read_document(response, limit).await?))
+        let late = UpstreamError::Timeout { host: outgoing.host(), phase: Phase::Document };
+        let whole = timeout(self.patience, read_document(response, limit)).await;
+        Ok((status, whole.unwrap_or(Err(late))?))
     }
 }

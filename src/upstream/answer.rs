@@ -8,22 +8,21 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use tokio::time::timeout;
 
 use super::{
     Refusal, Target, UpstreamError, UpstreamResponse, body,
     sites::{BlobLocation, Onward, Sites},
 };
+use crate::throttle::SignalKind;
 
 /// Most bytes of a refusal's body that are kept: its JSON has a few hundred (facts §5.5).
 pub(super) const MAX_REFUSAL: usize = 64 << 10;
+/// Longest wait for the body of a refusal. It comes with the head; what drips is shown as far as it came.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest wait for the body of a redirect, which is read only to keep the connection.
 const DRAIN: Duration = Duration::from_secs(1);
 /// Longest pause that is believed; `nuget` itself obeys up to an hour (facts §7.4).
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-/// Texts by which a 500 says that it is a refusal for load (facts §7.2).
-const OVERLOAD: [&str; 2] =
-    ["Request was blocked due to exceeding usage of resource", "Maximum waiter thread limit"];
 /// The challenges of the service (facts §6), for answers that lack them. `Bearer` has no parameter, as for
 /// organisations without a tenant, because the credential provider splits it at every `=`.
 const CHALLENGES: [&str; 3] = ["Bearer", "Basic realm=\"Azure Artifacts\"", "TFS-Federated"];
@@ -225,7 +224,7 @@ async fn refuse(verdict: Verdict, now: SystemTime, response: UpstreamResponse) -
 }
 
 async fn shown(response: UpstreamResponse) -> Refusal {
-    let body = body::read_some(response.body, &response.headers, MAX_REFUSAL).await;
+    let body = body::read_some(response.body, &response.headers, MAX_REFUSAL, PATIENCE).await;
     Refusal { status: response.status, reason: response.reason, headers: only_shown(&response.headers), body }
 }
 
@@ -296,10 +295,9 @@ fn is_html(headers: &HeaderMap) -> bool {
 
 /// Whether a failure says by its reason phrase or its (decoded) body that it is a refusal for load.
 pub(super) fn is_overload(status: StatusCode, reason: Option<&str>, body: &[u8]) -> bool {
-    let body = String::from_utf8_lossy(body);
-    let reason = reason.unwrap_or_default();
+    let texts = [reason.unwrap_or_default(), &String::from_utf8_lossy(body)];
     status == StatusCode::INTERNAL_SERVER_ERROR
-        && OVERLOAD.iter().any(|text| body.contains(text) || reason.contains(text))
+        && texts.iter().any(|text| SignalKind::of_text(text).is_some())
 }
 
 /// "Retry-After = HTTP-date / delay-seconds" (RFC 9110 §10.2.3).
@@ -315,7 +313,7 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
 /// Reads what is left of a redirect's body, so that its connection can be used again.
 async fn drain(response: UpstreamResponse) {
     // A body that is slow or large costs the connection and nothing else.
-    let _ = timeout(DRAIN, body::read_some(response.body, &HeaderMap::new(), MAX_REFUSAL)).await;
+    body::read_some(response.body, &HeaderMap::new(), MAX_REFUSAL, DRAIN).await;
 }
 
 #[cfg(test)]

@@ -8,15 +8,17 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::{
     HeaderValue, StatusCode,
     header::{ACCEPT, ACCEPT_ENCODING, IF_RANGE, RANGE},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
-    Answer, Expect, Refused, Target, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse,
+    Answer, Expect, Phase, Refused, Target, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse,
     answer::{Context, Step, classify},
+    body::read_document,
     resuming::{Part, Resumes, Resuming, Source},
     sites::{BlobLocation, Sites},
 };
@@ -46,12 +48,16 @@ pub struct Azure {
     sites: Arc<Sites>,
     clock: Clock,
     resumes: Resumes,
+    max_document: u64,
+    document_patience: Duration,
 }
 
 /// A package's download: where it goes on, and how to ask anew where that is. Whoever began it may have left.
 struct Package {
     azure: Azure,
     request: UpstreamRequest,
+    /// Whether whoever stores the bytes can check them.
+    hashed: bool,
 }
 
 /// Where the bytes of a package are.
@@ -70,7 +76,14 @@ pub enum Located {
 impl Azure {
     /// The service at the hosts of `settings`, asked through `upstream`.
     pub fn new(upstream: Arc<dyn Upstream>, settings: &Settings, clock: Clock, resumes: Resumes) -> Self {
-        Self { upstream, sites: Arc::new(Sites::new(settings)), clock, resumes }
+        Self {
+            upstream,
+            sites: Arc::new(Sites::new(settings)),
+            clock,
+            resumes,
+            max_document: settings.max_document_size,
+            document_patience: settings.document_timeout,
+        }
     }
 
     /// Whether `org` is a collection of a server of one's own, which has one host for everything.
@@ -78,8 +91,7 @@ impl Azure {
         self.sites.server(org).is_some()
     }
 
-    /// Fetches a document. It comes as the service encodes it (gzip or plain): read it with
-    /// [`super::body::read_document`]. A document that is kept as a blob is fetched from there. JSON and XML is
+    /// Fetches a document. It comes as the service encodes it (gzip or plain): read it with [`Azure::read`]. A document that is kept as a blob is fetched from there. JSON and XML is
     /// received to its end before this returns; what else [`Expect::Any`] brings may be large, and streams.
     pub async fn document(
         &self,
@@ -97,6 +109,13 @@ impl Azure {
             }
             Located::Refused(refused) => Ok(Answer::Refused(refused)),
         }
+    }
+
+    /// Reads a document to its end, decoded: at most `max_document_size` bytes, within `document_timeout`.
+    pub async fn read(&self, response: UpstreamResponse) -> Result<Bytes, UpstreamError> {
+        let late = UpstreamError::Timeout { host: "the service".to_owned(), phase: Phase::Document };
+        let whole = read_document(response, self.max_document);
+        timeout(self.document_patience, whole).await.unwrap_or(Err(late))
     }
 
     /// Asks where the bytes of a package are. For the service this counts as the download.
@@ -118,10 +137,14 @@ impl Azure {
         location: BlobLocation,
         mut request: UpstreamRequest,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let first = blob_request(&location.url, request.asker.clone(), trace_of(&request));
+        let hashed = location.storage_id.is_some_and(|id| id.is_file());
+        let first = UpstreamRequest {
+            hashed,
+            ..blob_request(&location.url, request.asker.clone(), trace_of(&request))
+        };
         let response = self.fetch_blob(&first).await?;
         request.asker = request.asker.lasting();
-        let source = Package { azure: self.clone(), request };
+        let source = Package { azure: self.clone(), request, hashed };
         Ok(Resuming::wrap(response, source, location, self.resumes.clone()))
     }
 
@@ -172,6 +195,7 @@ impl Source for Package {
     async fn open(&self, url: &SignedUrl, part: Option<Part>) -> Result<UpstreamResponse, UpstreamError> {
         let mut request = blob_request(url, self.request.asker.clone(), trace_of(&self.request));
         (request.deadline, request.fresh) = (Some(Instant::now() + REST_PATIENCE), true);
+        request.hashed = self.hashed;
         if let Some(Part { first, tag }) = part {
             let range = HeaderValue::try_from(format!("bytes={first}-"));
             let range = range.map_err(|error| UpstreamError::Request(error.to_string()))?;

@@ -82,17 +82,26 @@ pub async fn read_to_end(mut body: Box<dyn BodyStream>, limit: u64) -> Result<By
     Ok(whole.freeze())
 }
 
-/// What of a body can be had within `limit` bytes, decoded: for the text of a refusal, of which a part is
-/// better than nothing.
-pub(super) async fn read_some(mut body: Box<dyn BodyStream>, headers: &HeaderMap, limit: usize) -> Bytes {
+/// What of a body can be had within `limit` bytes and `patience`, decoded: for the text of a refusal, of which a part
+/// is better than nothing.
+pub(super) async fn read_some(
+    mut body: Box<dyn BodyStream>,
+    headers: &HeaderMap,
+    limit: usize,
+    patience: Duration,
+) -> Bytes {
     let mut some = BytesMut::new();
-    while let Ok(Some(bytes)) = body.next().await {
-        let room = limit - some.len();
-        some.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        if some.len() == limit {
-            break;
+    let reading = async {
+        while let Ok(Some(bytes)) = body.next().await {
+            let room = limit - some.len();
+            some.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            if some.len() == limit {
+                break;
+            }
         }
-    }
+    };
+    // What came until then is what there is of it.
+    let _ = timeout(patience, reading).await;
     decoded_some(&some.freeze(), headers, limit)
 }
 

@@ -111,7 +111,7 @@ impl Http {
         class: Class,
     ) -> Result<UpstreamResponse, UpstreamError> {
         let (connection, head) = self.exchange(outgoing, fresh, class).await?;
-        self.respond(outgoing, connection, head).await
+        self.respond(outgoing, connection, head, self.takes_unframed).await
     }
 
     async fn exchange(
@@ -205,10 +205,11 @@ impl Http {
         outgoing: &Outgoing,
         connection: Connection,
         head: Head,
+        unframed: bool,
     ) -> Result<UpstreamResponse, UpstreamError> {
         // Without TLS the end of such a body cannot be told from a broken connection.
         let tellable = head.framing != Framing::Close || outgoing.origin.scheme == Scheme::Https;
-        if !tellable && !self.takes_unframed {
+        if !tellable && !unframed {
             let reason = "body without length or chunks".to_owned();
             return Err(broken(outgoing.host(), Failure { kind: FailureKind::Protocol, reason }));
         }
@@ -234,7 +235,9 @@ impl Http {
 impl Upstream for Http {
     async fn fetch(&self, request: &UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
         let outgoing = Outgoing::new(request, &self.sites)?;
-        let mut response = self.send(&outgoing, request.fresh, request.target.class()).await?;
+        let (connection, head) = self.exchange(&outgoing, request.fresh, request.target.class()).await?;
+        let unframed = self.takes_unframed || may_end_early(request, &head);
+        let mut response = self.respond(&outgoing, connection, head, unframed).await?;
         for name in &PERSONAL {
             response.headers.remove(name);
         }
@@ -292,6 +295,14 @@ impl BodyStream for HttpBody {
         }
         next
     }
+}
+
+/// Whether nothing is lost if the body of an answer has ended early and nobody can tell: its head says what matters, a
+/// hash is checked, or it is JSON that is parsed to its end.
+fn may_end_early(request: &UpstreamRequest, head: &Head) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let is_json = || kind.is_some_and(|kind| kind.starts_with("application/json"));
+    !head.status.is_success() || request.hashed || (request.whole && is_json())
 }
 
 fn broken(host: String, failure: Failure) -> UpstreamError {

@@ -115,6 +115,8 @@ pub struct UpstreamRequest {
     /// Whether the body is of use only as a whole (a document): then it is read before the answer is given, so
     /// that one which breaks can be asked for again.
     pub whole: bool,
+    /// Whether the body's hash is known and will be checked, so that one which ended early is found out.
+    pub hashed: bool,
 }
 
 /// A response's head and its body stream.
@@ -307,6 +309,7 @@ impl UpstreamRequest {
             deadline: None,
             fresh: false,
             whole: false,
+            hashed: false,
         }
     }
 }

@@ -98,12 +98,11 @@ enum Obstacle {
     Lasting(UpstreamError),
 }
 
-/// "Content-Range: bytes first-last/length" (RFC 9110 §14.4).
+/// "Content-Range: bytes first-last/length", or `*` for a length that is not known (RFC 9110 §14.4).
 #[derive(Debug, PartialEq, Eq)]
 struct ContentRange {
     first: u64,
-    last: u64,
-    length: u64,
+    length: Option<u64>,
 }
 
 // === impl Resumes ===
@@ -286,14 +285,16 @@ impl<S: Source> Resuming<S> {
         Ok(())
     }
 
-    /// The total length, if `headers` are those of everything from the current position on.
+    /// The total length, if `headers` are those of a part from the current position on. A server may send less of it
+    /// than was asked for (RFC 9110 §14.2); then the rest is one more resumption.
     fn rest_of(&self, headers: &HeaderMap) -> Result<Option<u64>, Obstacle> {
         let range =
             headers.get(header::CONTENT_RANGE).and_then(|value| ContentRange::parse(value.to_str().ok()?));
         match range {
-            Some(range) if range.first == self.position && range.last + 1 == range.length => {
-                Ok(Some(range.length))
-            }
+            Some(range) if range.first == self.position => match range.length.or(self.total) {
+                None => Err(self.lasting("nobody says how long the whole is")),
+                length => Ok(length),
+            },
             _ => Err(self.lasting("another part came than was asked for")),
         }
     }
@@ -371,8 +372,10 @@ impl ContentRange {
         let (range, length) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
         let (first, last) = range.split_once('-')?;
         let number = |text: &str| text.trim().parse::<u64>().ok();
-        let range = Self { first: number(first)?, last: number(last)?, length: number(length)? };
-        (range.first <= range.last && range.last < range.length).then_some(range)
+        let (first, last) = (number(first)?, number(last)?);
+        let length = if length.trim() == "*" { None } else { Some(number(length)?) };
+        let fits = first <= last && length.is_none_or(|length| last < length);
+        fits.then_some(Self { first, length })
     }
 }
 

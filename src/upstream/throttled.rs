@@ -9,7 +9,6 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, header};
-use tokio::time::timeout;
 
 use super::{BodyStream, Target, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse, body};
 use crate::{
@@ -82,8 +81,7 @@ impl<U: Upstream> Upstream for Throttled<U> {
 
 /// Reads the body of a refusal, decoded, and puts it back.
 async fn with_text(mut response: UpstreamResponse) -> (UpstreamResponse, String) {
-    let body = body::read_some(response.body, &response.headers, MAX_REFUSAL);
-    let body = timeout(TEXT_PATIENCE, body).await.unwrap_or_default();
+    let body = body::read_some(response.body, &response.headers, MAX_REFUSAL, TEXT_PATIENCE).await;
     response.headers.remove(header::CONTENT_ENCODING);
     response.headers.remove(header::CONTENT_LENGTH);
     response.body = Box::new(Whole(Some(body.clone()).filter(|body| !body.is_empty())));

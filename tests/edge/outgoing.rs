@@ -52,3 +52,25 @@ async fn a_head_beyond_all_measure_is_a_502_and_a_stored_copy_stands_in() {
         scene.end().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_never_ends_costs_its_client_no_more_than_the_time_for_documents() {
+    let half = |kind: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 99\r\n\r\n{{");
+        Act::Answer(head.into_bytes())
+    };
+    // JSON of a route that is passed through, and a document in plain text.
+    let readme = "/contoso/_apis/packaging/feeds/main/npm/packages/left-pad/versions/1.3.0/readme";
+    for path in ["/contoso/_packaging/main/pypi/simple/x", readme] {
+        let script = move |seen: &super::Seen| {
+            if seen.path() == path { half("application/json") } else { json(super::INDEX) }
+        };
+        let scene = Scene::with(script, |config| {
+            config.upstream.document_timeout = std::time::Duration::from_millis(100);
+        })
+        .await;
+        let reply = scene.get(path, A).await;
+        assert_eq!(reply.status, 504, "{path}: {}", reply.text());
+        scene.end().await;
+    }
+}

@@ -21,9 +21,7 @@ use crate::{
     handler::Handler,
     ident::FeedRef,
     route::{Document, DocumentRoute, Effect},
-    upstream::{
-        Answer, Expect, Refused, Service, Target, UpstreamError, UpstreamRequest, body::read_document,
-    },
+    upstream::{Answer, Expect, Refused, Service, Target, UpstreamError, UpstreamRequest},
 };
 
 /// How long what a feed says of itself is believed.
@@ -221,7 +219,7 @@ impl Poller {
         let parts = &self.handler.parts;
         let answer = async {
             match parts.service.document(request, Expect::Json).await? {
-                Answer::Success(response) => Ok(read_document(response, parts.max_document).await?),
+                Answer::Success(response) => Ok(parts.service.read(response).await?),
                 Answer::Refused(refused) => Err(PollError::of(&refused)),
             }
         };

@@ -156,6 +156,40 @@ fn a_wish_to_slow_down_is_kept_though_the_request_was_served() {
     assert!(changes.iter().any(slowed), "{changes:?}");
 }
 
+/// Answers with `signal`, one at a time as fast as the budget lets and `trip` allows, for `seconds`; the requests.
+fn answered_so(budget: &mut Budget, signal: &Signal, now: &mut Instant, trip: u64, seconds: u64) -> u32 {
+    let (end, mut answered) = (*now + Duration::from_secs(seconds), 0);
+    while *now < end {
+        match budget.ready(Work::Metadata, *now) {
+            Ready::Now => {
+                let mut pass = budget.take(Work::Metadata, *now);
+                *now += Duration::from_millis(trip);
+                budget.observe(&mut pass, signal, *now);
+                budget.give_back(pass);
+                answered += 1;
+            }
+            Ready::At(at) => *now = at,
+            Ready::Full => panic!("nothing is in flight"),
+        }
+    }
+    answered
+}
+
+fn delayed(seconds: f64) -> Signal {
+    Signal { kind: SignalKind::Slow, delay: Some(Duration::from_secs_f64(seconds)), ..Signal::default() }
+}
+
+#[test]
+fn wishes_lower_the_rate_once_in_a_while_and_never_far_below_what_is_served() {
+    let (mut budget, mut now) = (budget(), Instant::now());
+    let answered = answered_so(&mut budget, &delayed(0.001), &mut now, 20, 30);
+    let rate = budget.figures(now).rate_limit.unwrap();
+    assert!(rate > 30.0 && answered > 1000, "{rate}/s after {answered}");
+    // What stands in the way of growth is over a few seconds after the last wish.
+    let recovered = answered_so(&mut budget, &Signal::default(), &mut now, 20, 60);
+    assert!(recovered > 2200, "{recovered} in a minute");
+}
+
 #[test]
 fn no_pause_is_longer_than_configured() {
     let (mut budget, now) = (budget(), Instant::now());
@@ -231,6 +265,26 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn wishes_leave_most_of_what_was_served(
+        spells in prop::collection::vec((5_u64..200, 1_u64..40, any::<bool>()), 1..12),
+    ) {
+        let (mut budget, mut now) = (budget(), Instant::now());
+        for (trip, seconds, wishes) in spells {
+            let signal = if wishes { delayed(0.5) } else { Signal::default() };
+            let (before, start) = (budget.figures(now).rate_limit.unwrap(), now);
+            let answered = f64::from(answered_so(&mut budget, &signal, &mut now, trip, seconds));
+            let served = answered / (now - start).as_secs_f64();
+            let after = budget.figures(now).rate_limit.unwrap();
+            // One wish in ten seconds, the first at once.
+            let wishes = f64::from(u8::try_from(seconds / 10 + 1).unwrap());
+            prop_assert!(after >= before * 0.85_f64.powf(wishes) - 1e-6, "{before} fell to {after} in {seconds} s");
+            if seconds >= 30 {
+                prop_assert!(after >= 0.7 * served, "{after} where {served} were served");
+            }
+        }
+    }
 
     #[test]
     fn it_never_passes_its_limits_and_always_comes_back(steps in steps()) {

@@ -19,10 +19,21 @@ const ID: &str = "1E57CF2792A900D06C1CDFB3C453F35BC86F72788AA9724C96C929D1CC6B45
 
 struct Script(VecDeque<Bytes>);
 
+/// A byte every twenty seconds, for ever.
+struct Drip;
+
 #[async_trait]
 impl BodyStream for Script {
     async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         Ok(self.0.pop_front())
+    }
+}
+
+#[async_trait]
+impl BodyStream for Drip {
+    async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        Ok(Some(Bytes::from_static(b"x")))
     }
 }
 
@@ -239,4 +250,20 @@ fn only_trouble_of_the_service_counts_as_an_outage() {
     ] {
         assert!(!refused.is_outage(), "{refused:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_or_redirect_that_drips_is_shown_as_far_as_it_came() {
+    let dripping = |status, headers: &[(&'static str, &str)]| UpstreamResponse {
+        body: Box::new(Drip),
+        ..response(status, headers, "")
+    };
+    let start = tokio::time::Instant::now();
+    for status in [400, 401, 403, 404, 500, 502, 503] {
+        refused(Expect::Json, dripping(status, &[])).await;
+    }
+    let location = format!("https://avsblobprod1.vsblob.vsassets.io/b-12ab/{ID}.blob?sig=1");
+    let onward = step(Expect::Bytes, dripping(303, &[("location", &location)])).await;
+    assert_eq!(kind(&onward), "blob");
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }

@@ -106,13 +106,14 @@ async fn an_unknown_coding_and_a_damaged_body_are_errors() {
 
 #[tokio::test]
 async fn some_of_a_refusal_is_kept_whatever_happens_to_the_rest() {
+    const AMPLE: Duration = Duration::from_secs(60);
     let packed = gzip(b"refused");
     let plain = HeaderMap::new();
-    assert_eq!(read_some(body(&[b"abc", b"def"]), &plain, 4).await, "abcd");
-    assert_eq!(read_some(broken(b"abc"), &plain, 4).await, "abc");
-    assert_eq!(read_some(body(&[&packed]), &coded("gzip"), 64).await, "refused");
-    assert_eq!(read_some(body(&[b"x"]), &coded("br"), 64).await, "");
-    assert_eq!(read_some(body(&[]), &plain, 0).await, "");
+    assert_eq!(read_some(body(&[b"abc", b"def"]), &plain, 4, AMPLE).await, "abcd");
+    assert_eq!(read_some(broken(b"abc"), &plain, 4, AMPLE).await, "abc");
+    assert_eq!(read_some(body(&[&packed]), &coded("gzip"), 64, AMPLE).await, "refused");
+    assert_eq!(read_some(body(&[b"x"]), &coded("br"), 64, AMPLE).await, "");
+    assert_eq!(read_some(body(&[]), &plain, 0, AMPLE).await, "");
 }
 
 #[tokio::test(start_paused = true)]

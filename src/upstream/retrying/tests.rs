@@ -39,6 +39,8 @@ enum Act {
     Status(u16, &'static [(&'static str, &'static str)], &'static str),
 }
 
+const EXCEEDED: &str =
+    "TF400733: The request has been canceled: exceeding usage of resource 'XMLHttp' in namespace";
 const BLOCKED: &str = "Request was blocked due to exceeding usage of resource 'Concurrency' in namespace";
 
 #[async_trait]
@@ -195,10 +197,11 @@ async fn only_reads_are_repeated() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_repeated_after_the_pause_that_it_asks_for() {
     let two = Duration::from_secs(2);
-    let rows: [Act; 5] = [
+    let rows: [Act; 6] = [
         Act::Status(429, &[("retry-after", "2")], ""),
         Act::Status(503, &[("retry-after", "2")], ""),
         Act::Status(500, &[("retry-after", "2")], BLOCKED),
+        Act::Status(500, &[("retry-after", "2")], EXCEEDED),
         Act::Status(500, &[("retry-after", "2")], "Maximum waiter thread limit 500 is reached"),
         Act::Status(429, &[("retry-after", "Fri, 15 Jan 2027 08:00:02 GMT")], ""),
     ];

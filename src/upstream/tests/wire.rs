@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     config::upstream::Upstream as Settings,
+    redact::SignedUrl,
     upstream::{Http, Phase, Service, Target, Upstream, UpstreamError, UpstreamRequest},
 };
 
@@ -103,6 +104,48 @@ async fn a_body_that_ends_early_is_an_error_and_never_a_short_body() {
     for raw in rows {
         let error = fails(vec![answer(&raw)]).await;
         assert!(matches!(error, UpstreamError::Broken { .. }), "{raw:?}: {error}");
+    }
+}
+
+type Asked = Box<dyn Fn(&Server) -> UpstreamRequest>;
+
+#[tokio::test]
+async fn a_body_that_ends_with_its_connection_is_taken_where_nothing_is_lost_by_a_break() {
+    fn blob(server: &Server, hashed: bool) -> UpstreamRequest {
+        let url = SignedUrl::new(format!("{}/b-1/x.blob?sig=1", server.url()).parse().unwrap());
+        UpstreamRequest { hashed, ..UpstreamRequest::get(Target::Blob(url), super::anybody()) }
+    }
+    fn document() -> UpstreamRequest {
+        UpstreamRequest { whole: true, ..get("/x") }
+    }
+    let json = "Content-Type: application/json\r\n";
+    let rows: [(&str, &str, Asked, bool); 9] = [
+        ("429 Too Many Requests", "Retry-After: 2\r\n", Box::new(|_| get("/x")), true),
+        ("404 Not Found", "", Box::new(|_| document()), true),
+        ("303 See Other", "Location: /y\r\n", Box::new(|_| get("/x")), true),
+        ("200 OK", json, Box::new(|_| document()), true),
+        ("200 OK", json, Box::new(|_| get("/x")), false),
+        ("200 OK", "Content-Type: text/xml\r\n", Box::new(|_| document()), false),
+        ("200 OK", "", Box::new(|server| blob(server, true)), true),
+        ("200 OK", "", Box::new(|server| blob(server, false)), false),
+        ("206 Partial Content", "", Box::new(|server| blob(server, true)), true),
+    ];
+    for (status, fields, request, taken) in rows {
+        for version in ["1.0", "1.1"] {
+            let raw = format!("HTTP/{version} {status}\r\n{fields}\r\n{{}}");
+            let server = Server::start(vec![vec![answer(&raw)]]).await;
+            let request = request(&server);
+            match http(&server).fetch(&request).await {
+                Ok(response) => {
+                    assert!(taken, "{raw}");
+                    assert_eq!(response.headers.contains_key(header::RETRY_AFTER), status.starts_with("429"));
+                    assert_eq!(whole(response).await.unwrap(), "{}", "{raw}");
+                }
+                Err(error) => {
+                    assert!(!taken && matches!(error, UpstreamError::Broken { .. }), "{raw}: {error}");
+                }
+            }
+        }
     }
 }
 
