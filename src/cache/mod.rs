@@ -37,7 +37,7 @@ pub use negative::NegativeCache;
 pub use packages::{Contradiction, PackageEntry, PackageIndex, Source};
 pub use pins::{PinKey, Pins};
 pub use responses::{Asked, Kept, Owner, ResponseDraft, ResponseKey, Responses};
-pub use sightings::{Seen, Sightings};
+pub use sightings::{Extent, Seen, Sightings};
 
 use crate::{
     blob::{BlobKind, BlobStore, Digests, VsoHasher},

@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub use self::{
-    nuget::{filter_registration, filter_search, filter_version_list, registered, version_list},
+    nuget::{filter_registration, filter_search, filter_version_list, pages, registered, version_list},
     odata::filter_feed,
     packument::{filter_packument, versions_of},
 };

@@ -22,6 +22,15 @@ pub fn registered(body: &[u8]) -> Vec<Release> {
     leaves.filter_map(release).collect()
 }
 
+/// The first and the last version of each page of a registration index that does not hold its versions itself.
+pub fn pages(body: &[u8]) -> Vec<(String, String)> {
+    let document: Value = serde_json::from_slice(body).unwrap_or_default();
+    let items = document["items"].as_array().into_iter().flatten();
+    let pages = items.filter(|item| !item["items"].is_array() && item["catalogEntry"].is_null());
+    let bound = |page: &Value, name: &str| page[name].as_str().unwrap_or_default().to_owned();
+    pages.map(|page| (bound(page, "lower"), bound(page, "upper"))).collect()
+}
+
 /// The list without what `refuses` means; `None` if nothing changes.
 ///
 /// # Errors
@@ -157,7 +166,7 @@ fn release(leaf: &Value) -> Option<Release> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{filter_registration, filter_search, filter_version_list, registered, version_list};
+    use super::{filter_registration, filter_search, filter_version_list, pages, registered, version_list};
 
     fn leaf(version: &str) -> Value {
         json!({ "catalogEntry": { "version": version, "published": "2020-01-01T00:00:00Z" } })
@@ -189,6 +198,11 @@ mod tests {
         let filtered = filter_registration(single.as_bytes(), |version, _| version == "1.0.0").unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&filtered.unwrap()).unwrap(), page(&["1.1.0"]));
         assert_eq!(registered(index.as_bytes()).len(), 3);
+        assert!(pages(index.as_bytes()).is_empty() && pages(single.as_bytes()).is_empty());
+        let paged =
+            json!({ "items": [{ "lower": "1.0.0", "upper": "1.1.0" }, page(&["2.0.0"])] }).to_string();
+        assert_eq!(pages(paged.as_bytes()), [("1.0.0".to_owned(), "1.1.0".to_owned())]);
+        assert_eq!(registered(paged.as_bytes()).len(), 1);
     }
 
     #[test]

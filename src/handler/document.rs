@@ -86,7 +86,11 @@ impl Handler {
     }
 
     /// The copy of a document that `request` gets: the stored one or a new one.
-    async fn obtained(&self, request: &Request, route: &DocumentRoute) -> Result<Obtained, HandlerError> {
+    pub(super) async fn obtained(
+        &self,
+        request: &Request,
+        route: &DocumentRoute,
+    ) -> Result<Obtained, HandlerError> {
         let wishes = Wishes::of(&request.headers);
         if wishes.only_if_cached {
             return self.obtained_unasked(request, route, wishes).await;
@@ -491,9 +495,5 @@ pub(super) fn service(route: &DocumentRoute) -> Service {
 }
 
 pub(super) fn hex(caller: &Caller) -> String {
-    use std::fmt::Write as _;
-    caller.id().as_bytes().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    crate::archive::hex(caller.id().as_bytes())
 }

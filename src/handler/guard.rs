@@ -5,15 +5,15 @@
 //! passed through is judged by what can be read off its path ([`passed`]).
 //!
 //! A rule for some feeds holds for each of their spellings. Which feed a configured name means is asked where a request
-//! cannot be judged without; as long as nobody can tell, a guard holds and a pin keeps its names away.
+//! cannot be judged without; as long as nobody can tell, a guard holds and a pin keeps its names away. So it is with the
+//! documents that tell how old the versions of a package are ([`ages`]).
 
+mod ages;
 mod passed;
 mod sieve;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use bytes::Bytes;
 use prometheus::{IntCounterVec, Opts, Registry};
 
 pub(super) use sieve::Sieve;
@@ -22,7 +22,7 @@ use super::{Handler, HandlerError, Request};
 use crate::{
     access::{Same, same_feed},
     config::changes::FeedName,
-    guard::{Guards, Objection, Policy, Release, Unreadable, registered, version_list, versions_of},
+    guard::{Guards, Objection, Unreadable},
     ident::FeedRef,
     route::{
         Derived, DerivedRoute, Document, DocumentRoute, OdataResource, Package, PackageRoute, Protocol,
@@ -95,7 +95,7 @@ impl Handler {
         }
     }
 
-    /// The same for the bytes of a version. Where only its age is unknown, the document that tells it is asked for.
+    /// The same for the bytes of a version.
     pub(super) async fn guard_package(
         &self,
         request: &Request,
@@ -104,17 +104,7 @@ impl Handler {
         if self.guards_nothing() {
             return Ok(());
         }
-        let wanted = Wanted::of_package(route);
-        self.learn_feeds(request, &route.feed).await;
-        match self.objection(&route.feed, &wanted).await {
-            Some(Objection::Unknown { .. }) if matches!(wanted.version, Version::One(_)) => {
-                let document = DocumentRoute { feed: route.feed.clone(), document: telling(&route.package) };
-                // Whether it came shows below.
-                let _ = Box::pin(self.represented(request, &document)).await;
-                self.judged(self.objection(&route.feed, &wanted).await)
-            }
-            objection => self.judged(objection),
-        }
+        self.guard(request, &route.feed, &Wanted::of_package(route)).await
     }
 
     /// An error where a guard keeps away the version of which a packument has just shown nothing.
@@ -147,7 +137,18 @@ impl Handler {
 
     async fn guard(&self, request: &Request, feed: &FeedRef, wanted: &Wanted) -> Result<(), HandlerError> {
         self.learn_feeds(request, feed).await;
-        self.judged(self.objection(feed, wanted).await)
+        let objection = self.objection(feed, wanted).await;
+        if !matches!(objection, None | Some(Objection::Unknown { .. }))
+            || !self.lacks_ages(feed, wanted).await
+        {
+            return self.judged(objection);
+        }
+        let learned = self.learn_ages(request, feed, wanted).await;
+        match (self.objection(feed, wanted).await, learned) {
+            // Whether it is refused shows when its age can be asked.
+            (Some(Objection::Unknown { .. }), Err(error)) => Err(error),
+            (objection, _) => self.judged(objection),
+        }
     }
 
     async fn objection(&self, feed: &FeedRef, wanted: &Wanted) -> Option<Objection> {
@@ -176,25 +177,6 @@ impl Handler {
         }
     }
 
-    /// Notes the versions that a document names, where a guard asks for their age.
-    pub(super) async fn sight(&self, route: &DocumentRoute, body: &Bytes) {
-        let releases: fn(&[u8]) -> Vec<Release> = match &route.document {
-            Document::Packument(_) => versions_of,
-            Document::VersionList(_) => version_list,
-            Document::RegistrationIndex(..) | Document::RegistrationPage(..) => registered,
-            _ => return,
-        };
-        let Some((name, protocol, _)) = named(&route.document) else { return };
-        let asked = self.asked_feeds(&route.feed);
-        if !self.guards().policy(&name, protocol, |feed| asked.is(feed)).asks_age() {
-            return;
-        }
-        let held = body.clone();
-        let releases = super::represent::off_thread_if_large(body.len(), move || releases(&held)).await;
-        let key = sighting_key(&route.feed, protocol, &name);
-        self.parts.sightings.see(&key, releases.unwrap_or_default(), self.now()).await;
-    }
-
     /// The error for a document that cannot be filtered.
     pub(super) fn unreadable(&self, document: String, why: Unreadable) -> HandlerError {
         self.counted(Objection::Unreadable { document, why })
@@ -218,21 +200,6 @@ impl Handler {
             self.parts.guarding.refusals.with_label_values(&[objection.reason()]).inc();
         }
         HandlerError::Guarded(objection)
-    }
-
-    /// Since when a version counts as released; only asked for where it matters.
-    async fn released(
-        &self,
-        feed: &FeedRef,
-        policy: &Policy<'_>,
-        protocol: Protocol,
-        name: &str,
-        version: &str,
-    ) -> Option<SystemTime> {
-        if !policy.asks_age() {
-            return None;
-        }
-        self.parts.sightings.get(&sighting_key(feed, protocol, name)).await?.released(version, self.now())
     }
 
     /// Learns which feeds configured names mean, where `feed` may be one of them by another spelling.
@@ -311,9 +278,10 @@ fn name_of(subject: &Subject) -> Option<String> {
     }
 }
 
-/// The same feed without its view.
+/// The same feed without its view, with the identity that it has been given.
 fn whole(feed: &FeedRef) -> FeedRef {
-    FeedRef::new(feed.org.clone(), feed.project.clone(), feed.feed.clone(), None)
+    let whole = FeedRef::new(feed.org.clone(), feed.project.clone(), feed.feed.clone(), None);
+    if feed.key() == feed.spelling() { whole } else { whole.identified(feed.whole_key()) }
 }
 
 /// The package, and the one version, that a document is of.
@@ -338,21 +306,4 @@ fn named(document: &Document) -> Option<(String, Protocol, Option<String>)> {
             None
         }
     }
-}
-
-/// The document that tells how old the versions of a package are.
-fn telling(package: &Package) -> Document {
-    match package {
-        Package::Npm { name, .. } => Document::Packument(name.clone()),
-        Package::Nuget { id, .. } => Document::VersionList(id.clone()),
-        Package::ById { .. } => Document::ServiceIndex,
-    }
-}
-
-fn sighting_key(feed: &FeedRef, protocol: Protocol, name: &str) -> String {
-    let protocol = match protocol {
-        Protocol::Npm => "npm",
-        Protocol::Nuget => "nuget",
-    };
-    format!("{}\n{protocol}\n{name}", feed.whole_key())
 }

@@ -16,6 +16,7 @@ mod documents;
 mod egress;
 mod explain;
 mod faults;
+mod guard_ages;
 mod guard_ways;
 mod guards;
 mod hits;

@@ -64,6 +64,13 @@ impl Scene {
         self.start();
     }
 
+    /// The same with other lines of configuration.
+    pub fn restart_with(&mut self, extra: &str) {
+        self.stop();
+        extra.clone_into(&mut self.extra);
+        self.start();
+    }
+
     /// Stops the gate, until [`Scene::restart`].
     pub fn stop(&mut self) {
         if let Some(gate) = self.gate.take() {

@@ -7,7 +7,12 @@ use std::{
     time::SystemTime,
 };
 
-use super::{super::Handler, Asked, named, sighting_key};
+use super::{
+    super::Handler,
+    Asked,
+    ages::{released_as_told, sighting_key},
+    named,
+};
 use crate::{
     cache::Seen,
     guard::{
@@ -68,9 +73,7 @@ impl Sieve {
         let Some((name, protocol, None)) = named(&self.document) else { return Ok(None) };
         let policy = self.guards.policy(&name, protocol, |feed| self.asked.is(feed));
         let refuses = |version: &str, told: Option<SystemTime>| {
-            let seen = self.seen.as_ref().and_then(|seen| seen.released(version, self.now));
-            // Nothing was seen yet: as at first sight.
-            let released = seen.or(told.map(|told| told.min(self.now))).unwrap_or(SystemTime::UNIX_EPOCH);
+            let released = released_as_told(self.seen.as_deref(), (protocol, version), told, self.now);
             policy.to_version(version, Some(released), self.now).is_some()
         };
         match self.document {
