@@ -10,7 +10,7 @@ use crate::{
     access::Stranger,
     blob::fill::FillError,
     guard::Objection,
-    throttle::ThrottleError,
+    throttle::{ShedReason, ThrottleError},
     upstream::{CredentialError, Refusal, Refused, UpstreamError},
 };
 
@@ -200,6 +200,12 @@ impl HandlerError {
             Self::NoCredential(_) | Self::GateRefused(_) => "gate_credential",
             Self::Internal(_) => "internal",
         }
+    }
+
+    /// Whether the service was not asked because more waits here than it may be asked; not where it wants to be left
+    /// alone.
+    pub(super) fn is_own_queue(&self) -> bool {
+        matches!(self, Self::Throttled(shed) if shed.reason != ShedReason::Paused)
     }
 
     /// Whether a fetch ended because all who waited for it had left: no answer for one who came after.

@@ -103,7 +103,7 @@ impl Handler {
                 self.parts.identities.learn_nothing(&feed, self.now());
                 feed
             }
-            Some(Err(error)) if !error.is_outage() => old,
+            Some(Err(error)) if !error.is_outage() || error.is_own_queue() => old,
             Some(Err(_)) | None => {
                 // The question after permission would be the same one.
                 self.outage.no_word(old.key().to_owned());

@@ -55,16 +55,7 @@ impl Handler {
             }
             // Only a question about this very feed counts: any other failure may be of the caller's making.
             Standing::Grace if self.gets_no_word(feed) => Ok(Permission::Granted),
-            Standing::Grace => {
-                match self.patiently(INDEX, feed, self.ask(request, feed, Urgency::Wished)).await {
-                    Some(Err(error)) if !error.is_outage() => Err(error),
-                    Some(Ok(permission)) => Ok(permission),
-                    Some(Err(_)) | None => {
-                        self.outage.no_word(feed.key().to_owned());
-                        Ok(Permission::Granted)
-                    }
-                }
-            }
+            Standing::Grace => self.ask_lapsed(request, feed).await,
         }
     }
 
@@ -98,7 +89,7 @@ impl Handler {
     /// Whether a lapsed permission still covers the stored copy after the caller's own request ended in `error`.
     pub(super) fn grace_covers(&self, request: &Request, feed: &FeedRef, error: &HandlerError) -> bool {
         let lapsed = matches!(self.standing(&request.caller, feed), Standing::Grace);
-        error.is_outage() && lapsed && self.mode(feed) != Mode::Strict
+        error.is_outage() && !error.is_own_queue() && lapsed && self.mode(feed) != Mode::Strict
     }
 
     /// Before anything is asked on behalf of an anonymous caller of whom nothing is known: NuGet asks for every
@@ -176,6 +167,27 @@ impl Handler {
             Some(Err(error)) if error.is_outage() => unknown(),
             Some(answer) => answer,
             None => unknown(),
+        }
+    }
+
+    /// Asks about a caller whose permission has lapsed: it holds on while the service gives no word. A queue of the
+    /// gate's own is none of the service's silence, and the caller may have filled it: that is waited out.
+    async fn ask_lapsed(&self, request: &Request, feed: &FeedRef) -> Result<Permission, HandlerError> {
+        let answer = match self.patiently(INDEX, feed, self.ask(request, feed, Urgency::Wished)).await {
+            Some(Err(error)) if error.is_own_queue() && !self.gets_no_word(feed) => {
+                Some(self.ask(request, feed, Urgency::Needed).await)
+            }
+            answer => answer,
+        };
+        match answer {
+            Some(Ok(permission)) => Ok(permission),
+            // Meanwhile the service may have given others no word on this feed.
+            Some(Err(error)) if error.is_own_queue() && self.gets_no_word(feed) => Ok(Permission::Granted),
+            Some(Err(error)) if !error.is_outage() || error.is_own_queue() => Err(error),
+            Some(Err(_)) | None => {
+                self.outage.no_word(feed.key().to_owned());
+                Ok(Permission::Granted)
+            }
         }
     }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use feedgate_simulator::{
-    Feed, Listener, NpmPackage, NpmVersion, Organisation, Pace, Simulator,
+    Fault, FaultKind, Feed, Listener, Matcher, NpmPackage, NpmVersion, Organisation, Pace, Simulator, Times,
     client::{self, Connection, Url},
 };
 
-use crate::support::{NPM, PAT, Scene, readers, until};
+use crate::support::{NPM, OTHER_PAT, PAT, Scene, readers, until};
 
 /// One request at a time: what is asked meanwhile queues.
 const NARROW: &str = "[throttle]\napi_in_flight = 1\nidentity_in_flight = 1\n";
@@ -94,4 +94,33 @@ async fn many_anonymous_requests_of_one_machine_do_not_starve_a_client_with_a_cr
     };
     let (restored, ()) = tokio::join!(restore, small);
     assert!(restored.iter().all(|response| response.status == 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_fills_the_queue_does_not_lengthen_a_right_that_was_taken_away() {
+    let feed = |name: &str| Feed::new(name).npm(package("first")).npm(package("busy"));
+    let organisation = readers(Organisation::new("contoso").feed(feed("main")).feed(feed("other")));
+    let simulator = Simulator::builder().organisation(organisation).start().await.unwrap();
+    let extra = format!("access.verdict_ttl = \"0ms\"\noutage.patience = \"200ms\"\n{NARROW}");
+    let scene = Scene::with(simulator, &extra);
+    let other = |name: &str| path(name).replace("/main/", "/other/");
+    for pat in [PAT, OTHER_PAT] {
+        for path in [path("first"), other("first")] {
+            assert_eq!(scene.get_as(Some(pat), &path, &[]).await.status, 200);
+        }
+    }
+    let index = Matcher::path_contains("/main/nuget/v3/index.json");
+    scene.simulator.fault(Fault::new(index, FaultKind::status(403), Times::Always));
+    scene.simulator.set_pace(Listener::Pkgs, Pace::latency(Duration::from_secs(3)));
+    let busy = other("busy");
+    let reading = async {
+        until(|| async { asked(&scene, "busy") == 1 }).await;
+        scene.simulator.set_pace(Listener::Pkgs, Pace::default());
+        // What is stored of the feed, whose index waits behind what the caller asked of the other one.
+        let main = path("first");
+        let (own, elses) = tokio::join!(scene.get(&main), scene.get_as(Some(OTHER_PAT), &main, &[]));
+        assert_eq!((own.status, elses.status), (403, 403));
+    };
+    let (busy, ()) = tokio::join!(scene.get(&busy), reading);
+    assert_eq!(busy.status, 200);
 }
