@@ -18,6 +18,7 @@ use super::{
     passage::{Collected, Plan, Unchanged},
 };
 use crate::{
+    access::is_gate_token,
     clock::Clock,
     handler::{CacheStatus, Forward, HandlerError},
     listener::{Facts, TOO_LARGE},
@@ -128,7 +129,8 @@ impl Forwarder {
                 fresh.append_header(name.clone(), value.clone())?;
             }
         }
-        if forward.by_gate && fresh.headers.contains_key(API_KEY) {
+        let stays = |key: &HeaderValue| forward.by_gate || is_gate_token(key);
+        if fresh.headers.get_all(API_KEY).iter().any(stays) {
             // `nuget push` sends what it was given as a key, which may well be a gate token; the service wants a key
             // to be there, and does not look at it (facts §4.4).
             fresh.insert_header(API_KEY, "feedgate")?;

@@ -450,3 +450,16 @@ async fn a_method_that_a_document_lacks_is_refused_with_those_that_it_has() {
     assert_eq!(scene.service.asked("").len(), 0);
     scene.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_token_that_is_shown_as_a_key_stays_here() {
+    let scene = Scene::new(writes(answer("202 Accepted", "", ""))).await;
+    let push = "PUT /contoso/_packaging/main/nuget/v2/ HTTP/1.1\r\nHost: g\r\n";
+    for (shown, sent) in [("any", "any"), ("fgt_0123456789ab_secret", "feedgate")] {
+        let request = format!("{push}{A}X-NuGet-ApiKey: {shown}\r\nContent-Length: 2\r\n\r\n{{}}");
+        assert_eq!(ask(scene.gate.address(), &request).await.status, 202);
+        let puts = scene.service.asked("/nuget/v2/");
+        assert_eq!(puts.last().unwrap().header("x-nuget-apikey"), Some(sent));
+    }
+    scene.end().await;
+}
