@@ -7,6 +7,9 @@ use std::{fmt, str::FromStr};
 
 use crate::ident::{FeedRef, Name};
 
+/// Hexadecimal digits of a GUID.
+const GUID_DIGITS: usize = 32;
+
 /// Whether two spellings are one feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Same {
@@ -14,7 +17,7 @@ pub enum Same {
     Yes,
     /// They are not.
     No,
-    /// One of them is by a GUID whose name is not known.
+    /// One of them is by what may be a GUID whose name is not known, or is written as another reader would cut it.
     Unknown,
 }
 
@@ -49,14 +52,39 @@ pub fn same_feed(one: &FeedRef, other: &FeedRef, identity: impl Fn(&FeedRef) -> 
         (None, Some(known)) if one.feed.is_guid() => return same_guid(&known, &one.feed),
         _ => {}
     }
-    let names = !one.feed.is_guid() && !other.feed.is_guid();
+    if [&one.feed, &other.feed].into_iter().any(may_be_guid) {
+        return Same::Unknown;
+    }
     let projects = match (&one.project, &other.project) {
         (None, None) => Same::Yes,
-        (Some(one), Some(other)) if one == other => Same::Yes,
-        (Some(one), Some(other)) if one.is_guid() != other.is_guid() => Same::Unknown,
+        (Some(one), Some(other)) => same_name(one, other),
         _ => Same::No,
     };
-    if names && (one.feed != other.feed || projects == Same::No) { Same::No } else { Same::Unknown }
+    let parts = [same_name(&one.feed, &other.feed), projects];
+    if parts.contains(&Same::No) { Same::No } else { Same::Unknown }
+}
+
+fn same_name(one: &Name, other: &Name) -> Same {
+    if one == other {
+        return Same::Yes;
+    }
+    let guids = one.is_guid() && other.is_guid();
+    let may_be_guids = may_be_guid(one) || may_be_guid(other);
+    if !guids && may_be_guids || bare(one) == bare(other) { Same::Unknown } else { Same::No }
+}
+
+/// Whether somebody reads a GUID in `name`. .NET reads 32 digits, with hyphens, in braces or parentheses, and in
+/// hexadecimal groups; the service was not seen to take other forms than its own, nor to refuse them.
+fn may_be_guid(name: &Name) -> bool {
+    let (hexadecimal, punctuation): (Vec<char>, Vec<char>) =
+        name.folded().chars().partition(char::is_ascii_hexdigit);
+    let is_written_so = |letter: &char| matches!(letter, '-' | '{' | '}' | '(' | ')' | ',' | 'x' | ' ');
+    hexadecimal.len() >= GUID_DIGITS && punctuation.iter().all(is_written_so)
+}
+
+/// What front ends on Windows leave of a name.
+fn bare(name: &Name) -> &str {
+    name.folded().trim().trim_end_matches(['.', ' '])
 }
 
 fn same_guid(identity: &str, guid: &Name) -> Same {
@@ -188,6 +216,16 @@ mod tests {
             ("contoso/other", &format!("contoso/{GUID}"), Same::Unknown),
             ("contoso/web/other", &format!("contoso/{GUID}/other"), Same::Unknown),
             ("contoso/web/team", &format!("contoso/{GUID}/team"), Same::Unknown),
+            // As others write a GUID, or a name: the service may read it so, or not.
+            ("contoso/main", &format!("contoso/{}", GUID.replace('-', "")), Same::Unknown),
+            ("contoso/main", &format!("contoso/{}", OTHER.replace('-', "")), Same::Unknown),
+            ("contoso/other", &format!("contoso/{}", OTHER.replace('-', "")), Same::Unknown),
+            ("contoso/other", &format!("contoso/{{{GUID}}}"), Same::Unknown),
+            ("contoso/other", &format!("contoso/({GUID})"), Same::Unknown),
+            ("contoso/web/other", &format!("contoso/{{{GUID}}}/other"), Same::Unknown),
+            ("contoso/other", "contoso/other. ", Same::Unknown),
+            ("contoso/web/other", "contoso/web /other", Same::Unknown),
+            ("contoso/other", &format!("contoso/{}", &GUID.replace('-', "")[1..]), Same::No),
         ] {
             assert_eq!(same_feed(&feed(one), &feed(other), identity), same, "{one} {other}");
             assert_eq!(same_feed(&feed(other), &feed(one), identity), same, "{other} {one}");
