@@ -190,6 +190,11 @@ impl Seen {
         self.released(version, now).unwrap_or_else(|| told.map_or(now, |told| told.min(now)))
     }
 
+    /// What tells one state of knowledge from another: nothing is ever taken back.
+    pub fn stage(&self) -> (usize, bool, bool) {
+        (self.versions.len(), self.has_times(), self.is_whole())
+    }
+
     /// Whether the times of the versions were read.
     pub fn has_times(&self) -> bool {
         self.known >= Knowledge::Times

@@ -174,7 +174,8 @@ impl Policy<'_> {
 
     /// Whether the age of versions matters.
     pub fn asks_age(&self) -> bool {
-        self.least_age().is_some()
+        let exempts = |selector: &Selector| selector.is_whole() && selector.concerns(self.name, self.fold());
+        self.guards.iter().any(|guard| !guard.min_release_age.is_zero() && !guard.exempt.iter().any(exempts))
     }
 
     /// The objection to the whole package, whatever the version.
@@ -241,11 +242,6 @@ impl Policy<'_> {
             (since.as_secs() / 60).hash(&mut hasher);
         }
         Some(hasher.finish())
-    }
-
-    fn least_age(&self) -> Option<Duration> {
-        let least = self.guards.iter().map(|guard| guard.min_release_age).max();
-        least.filter(|least| !least.is_zero())
     }
 
     fn fold(&self) -> bool {
@@ -454,6 +450,8 @@ mod tests {
         assert_ne!(stamp(&aged, now()), stamp(&aged, later));
         assert_eq!(stamp(&listed, now()), stamp(&listed, later));
         assert_eq!(stamp(&Guards::default(), now()), None);
+        let asks = |guards: &Guards, name| guards.policy(name, Protocol::Npm, |_| Some(false)).asks_age();
+        assert!(asks(&aged, "a") && !asks(&listed, "a") && !asks(&aged, "@contoso/exempt"));
     }
 
     #[test]

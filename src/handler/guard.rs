@@ -18,7 +18,7 @@ use prometheus::{IntCounterVec, Opts, Registry};
 
 pub(super) use sieve::Sieve;
 
-use super::{Handler, HandlerError, Request};
+use super::{Handler, HandlerError, Request, permission::Permission};
 use crate::{
     access::{Same, same_feed},
     config::changes::FeedName,
@@ -137,39 +137,37 @@ impl Handler {
 
     async fn guard(&self, request: &Request, feed: &FeedRef, wanted: &Wanted) -> Result<(), HandlerError> {
         self.learn_feeds(request, feed).await;
-        let objection = self.objection(feed, wanted).await;
-        if !matches!(objection, None | Some(Objection::Unknown { .. }))
-            || !self.lacks_ages(feed, wanted).await
+        let mut objection = self.objection(feed, wanted).await;
+        if matches!(objection, None | Some(Objection::Unknown { .. })) && self.lacks_ages(feed, wanted).await
         {
-            return self.judged(objection);
+            let learned = self.learn_ages(request, feed, wanted).await;
+            objection = self.objection(feed, wanted).await;
+            if let (Some(Objection::Unknown { .. }), Err(error)) = (&objection, learned) {
+                // Whether it is refused shows when its age can be asked.
+                return Err(error);
+            }
         }
-        let learned = self.learn_ages(request, feed, wanted).await;
-        match (self.objection(feed, wanted).await, learned) {
-            // Whether it is refused shows when its age can be asked.
-            (Some(Objection::Unknown { .. }), Err(error)) => Err(error),
-            (objection, _) => self.judged(objection),
+        if let Some(Objection::Young { .. }) = objection
+            && self.permission(request, feed).await? != Permission::Granted
+        {
+            // That the version is there is not for everybody.
+            objection = Some(wanted.unknown());
         }
+        self.judged(objection)
     }
 
     async fn objection(&self, feed: &FeedRef, wanted: &Wanted) -> Option<Objection> {
         let asked = self.asked_feeds(feed);
-        let unknown = || Some(Objection::Unknown { package: wanted.shown.clone() });
+        let unknown_if = |concerned: bool| concerned.then(|| wanted.unknown());
         let Some(name) = &wanted.name else {
-            let concerned = self.guards().concern(wanted.protocol, |feed| asked.is(feed));
-            return if concerned { unknown() } else { None };
+            return unknown_if(self.guards().concern(wanted.protocol, |feed| asked.is(feed)));
         };
         let policy = self.guards().policy(name, wanted.protocol, |feed| asked.is(feed));
         let to_name = policy.to_name();
         match &wanted.version {
             _ if to_name.is_some() => to_name,
             Version::All => None,
-            Version::Unread => {
-                if policy.judges_versions() {
-                    unknown()
-                } else {
-                    None
-                }
-            }
+            Version::Unread => unknown_if(policy.judges_versions()),
             Version::One(version) => {
                 let released = self.released(feed, &policy, wanted.protocol, name, version).await;
                 policy.to_version(version, released, self.now())
@@ -204,12 +202,17 @@ impl Handler {
 
     /// Learns which feeds configured names mean, where `feed` may be one of them by another spelling.
     async fn learn_feeds(&self, request: &Request, feed: &FeedRef) {
-        let may_be = |one: &FeedRef| {
-            one.org == feed.org
-                && one.spelling() != feed.spelling()
-                && (one.feed.is_guid() || feed.feed.is_guid() || one.feed == feed.feed)
+        let asked = self.asked_feeds(feed);
+        // What was learned a while ago is asked for again.
+        let may_be = |name: &&FeedName| {
+            let one = name.feed();
+            let is_guid = one.feed.is_guid() || feed.feed.is_guid();
+            asked.unknown.contains(name)
+                || one.org == feed.org
+                    && one.spelling() != feed.spelling()
+                    && (is_guid || one.feed == feed.feed)
         };
-        for name in self.guards().feeds().map(FeedName::feed).filter(|name| may_be(name)) {
+        for name in self.guards().feeds().filter(may_be).map(FeedName::feed) {
             self.learn_named(request, name).await;
         }
     }
@@ -248,6 +251,10 @@ impl Asked {
 impl Wanted {
     fn all(name: &str, protocol: Protocol) -> Self {
         Self { name: Some(name.to_owned()), protocol, version: Version::All, shown: name.to_owned() }
+    }
+
+    fn unknown(&self) -> Objection {
+        Objection::Unknown { package: self.shown.clone() }
     }
 
     /// `None` for what is of no single package.

@@ -7,8 +7,8 @@ use std::{
 
 use feedgate::{clock::Clock, config::Config};
 use feedgate_simulator::{
-    Feed, NugetPackage, NugetVersion, Organisation, Simulator, client::basic, clients::Nuget,
-    clients::Project, clients::Registry,
+    Fault, FaultKind, Feed, Matcher, NugetPackage, NugetVersion, Organisation, Simulator, Times,
+    client::basic, clients::Nuget, clients::Project, clients::Registry,
 };
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use crate::{
     explain::explained,
     guards::{DAY, V2, refused, versions},
     scripted::{self, Service, json as page},
-    support::{NPM, NUGET, PAT, Scene, readers},
+    support::{FORBIDDEN_PAT, NPM, NUGET, OTHER_PAT, PAT, Scene, readers},
 };
 
 const RULE: &str = "[[guard]]\nmin_release_age = \"3d\"\n";
@@ -216,6 +216,47 @@ async fn a_caller_without_a_credential_is_asked_for_one_before_ages_matter() {
         let answer = scene.get_as(None, &path, &[]).await;
         assert_eq!(answer.status, 401, "{path}: {}", answer.text());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_version_is_young_is_told_to_readers_only() {
+    let (scene, _clock) = scene(&["1.0.0", "1.1.0"], Duration::from_secs(3660)).await;
+    let young = [nupkg("1.1.0"), format!("{FLAT}/1.1.0/contoso.utility.nuspec")];
+    for path in &young {
+        refused(&scene.get(path).await, 403, "versions must be 3d old");
+    }
+    for path in &young {
+        for (pat, status) in [(None, 401), (Some("unknown"), 401), (Some(FORBIDDEN_PAT), 403)] {
+            let answer = scene.get_as(pat, path, &[]).await;
+            let text = answer.text();
+            assert!(
+                answer.status == status && !text.contains("guard") && !text.contains("old"),
+                "{path} {text}"
+            );
+        }
+        refused(&scene.get_as(Some(OTHER_PAT), path, &[]).await, 403, "versions must be 3d old");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_exempt_by_name_costs_no_question() {
+    let package = NugetPackage::new("Contoso.Utility").version("1.0.0", NugetVersion::new());
+    let organisation = readers(Organisation::new("contoso").feed(Feed::new("main").nuget(package)));
+    let simulator = Simulator::builder().organisation(organisation).start().await.unwrap();
+    let scene = Scene::at(simulator, &format!("{RULE}exempt = [\"Contoso.*\"]\n"), Clock::manual(time(DAY)));
+    assert_eq!(listed(&scene).await, json!(["1.0.0"]));
+    assert_eq!(scene.get(&nupkg("1.0.0")).await.status, 200);
+    assert_eq!(scene.simulator.count(|request| request.path.contains("registrations2")), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_was_made_without_ages_is_made_anew_with_them() {
+    let (scene, _clock) = scene(&["1.0.0", "1.1.0"], 30 * DAY).await;
+    let registration = Matcher::path_contains("registrations2");
+    scene.simulator.fault(Fault::new(registration, FaultKind::status(400), Times::Always));
+    assert_eq!(listed(&scene).await, json!([]));
+    scene.simulator.clear_faults();
+    assert_eq!(listed(&scene).await, json!(["1.0.0", "1.1.0"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,15 @@
 //! Ways round a guard: other spellings of a feed, a version or a path, and names that only the service knows.
 
-use feedgate::clock::Clock;
+use std::collections::BTreeMap;
+
+use feedgate::{clock::Clock, config::Config};
 use feedgate_simulator::{Feed, NugetPackage, NugetVersion, Organisation, Simulator, client::basic};
 use serde_json::json;
 
 use crate::{
     explain::explained,
     guards::{DAY, npm, refused, scene, versions},
+    scripted::{self, Service, answer, json as page},
     support::{NPM, NUGET, PAT, Scene, readers},
 };
 
@@ -45,6 +48,32 @@ async fn a_rule_of_a_feed_that_nobody_knows_holds_for_every_guid() {
     refused(&scene.get(&by(&main, "evil")).await, 403, "evil is refused by a guard");
     refused(&scene.get(&by(&main, "left-pad")).await, 404, "a pin keeps left-pad");
     assert_eq!(scene.get(&by(&"main", "evil")).await.status, 200, "a name is another one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_by_a_guid_that_looks_like_a_name_is_not_taken_for_another() {
+    let service = Service::start(|seen| {
+        if seen.path().ends_with("/v3/index.json") {
+            answer("404 Not Found", "", "")
+        } else {
+            page(r#"{"name":"evil","versions":{"1.0.0":{}}}"#)
+        }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = scripted::config(service.address, folder.path());
+    settings.guards = Config::parse(SHORT, &BTreeMap::new()).unwrap().config.guards;
+    let gate = scripted::start(settings).await;
+    for (feed, status) in [
+        ("main", 403),
+        ("0F1D6E4A5B3C4D2E9A8B7C6D5E4F3A2B", 403),
+        ("%7B0f1d6e4a-5b3c-4d2e-9a8b-7c6d5e4f3a2b%7D", 403),
+        ("other", 200),
+    ] {
+        let answer = scripted::get(gate.address(), &format!("/{}", by(&feed, "evil")), "").await;
+        assert_eq!(answer.status, status, "{feed}: {}", answer.text());
+    }
+    scripted::stop(gate).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,7 +44,7 @@ impl Handler {
             let policy = self.guards().policy(&name, protocol, |feed| asked.is(feed));
             let key = || sighting_key(&route.feed, protocol, &name);
             let seen = if policy.asks_age() { self.parts.sightings.get(&key()).await } else { None };
-            (policy.stamp(now)?, seen)
+            (stamped(policy.stamp(now)?, seen.as_deref()), seen)
         } else if is_search(&route.document) {
             // Of any packages: by the feed, which the stored bytes do not tell.
             let mut hasher = DefaultHasher::new();
@@ -100,6 +100,14 @@ impl Sieve {
             _ => filter_feed(body, |id, version, _| refuses(id, Some(version))),
         }
     }
+}
+
+/// The same once more is known of the versions.
+fn stamped(stamp: u64, seen: Option<&Seen>) -> u64 {
+    let Some(seen) = seen else { return stamp };
+    let mut hasher = DefaultHasher::new();
+    (stamp, seen.stage()).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn is_search(document: &Document) -> bool {
