@@ -3,7 +3,7 @@
 //! The decision comes before anything is looked up, so it takes the same steps whatever is stored. It knows nothing of
 //! the service: what the gate itself may read is a verdict like any other.
 
-use std::{collections::HashMap, net::IpAddr, time::SystemTime};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 use futures::FutureExt as _;
 use ipnet::IpNet;
@@ -21,7 +21,7 @@ use crate::{
 pub struct Gateway {
     organisations: HashMap<String, Organisation>,
     feeds: Vec<FeedSettings>,
-    tokens: Option<Tokens>,
+    tokens: Option<Arc<Tokens>>,
     networks: Vec<IpNet>,
     network_rights: Rights,
     open: bool,
@@ -117,7 +117,7 @@ impl Gateway {
         Ok(Self {
             organisations: organisations.iter().map(organisation).collect(),
             feeds: feeds.iter().filter(|feed| feed.access.is_some()).cloned().collect(),
-            tokens: settings.tokens.as_deref().map(Tokens::open).transpose()?,
+            tokens: settings.tokens.as_deref().map(Tokens::open).transpose()?.map(Arc::new),
             networks: settings.networks.clone(),
             network_rights: settings.network_rights,
             // Without either the configuration only holds on a loopback address, or by the operator's word.
@@ -131,6 +131,11 @@ impl Gateway {
         self.organisations
             .values()
             .filter_map(|own| own.gate.as_ref().map(|(_, credential)| credential.clone()))
+    }
+
+    /// Keeps the gate tokens as their file has them, for as long as it runs; `None` where there is no file.
+    pub fn keep_tokens(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.tokens.clone().map(Tokens::keep)
     }
 
     /// The caller as whom the service is asked, at `now`; `None` is the caller as it is. `identity` tells what is known

@@ -9,12 +9,13 @@ use std::{
     collections::HashMap,
     fs,
     io::{self, Write as _},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
 use parking_lot::Mutex;
@@ -22,14 +23,17 @@ use rand::RngCore as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tokio::time::Instant;
 
 use super::Scope;
-use crate::{config::access::Rights, disk, redact::Secret};
+use crate::{
+    config::access::Rights,
+    disk::{self, watch::blocks},
+    redact::Secret,
+};
 
 /// What every gate token begins with; no credential of the service does.
 const PREFIX: &str = "fgt_";
-/// How long the file is believed unchanged after a look.
+/// How often the gate looks whether the file has changed.
 const LOOK: Duration = Duration::from_secs(1);
 /// Bytes of a secret.
 const SECRET: usize = 32;
@@ -76,13 +80,9 @@ pub struct TokenFile {
 /// The tokens of a file, read again when it changes.
 pub(super) struct Tokens {
     file: TokenFile,
-    state: Mutex<State>,
-}
-
-struct State {
-    tokens: Arc<HashMap<String, Token>>,
-    stamp: Option<Stamp>,
-    looked: Instant,
+    current: ArcSwap<HashMap<String, Token>>,
+    /// Which state of the file they are from.
+    stamp: Mutex<Option<Stamp>>,
 }
 
 type Stamp = (i64, i64, u64, u64);
@@ -231,7 +231,7 @@ impl TokenFile {
     ) -> Result<T, TokenError> {
         let lock = self.beside(".lock");
         let mut options = fs::OpenOptions::new();
-        let lock = options.write(true).create(true).truncate(false).open(lock);
+        let lock = options.write(true).create(true).truncate(false).mode(0o600).open(lock);
         let lock = lock.map_err(|source| self.io(source))?;
         lock.lock().map_err(|source| self.io(source))?;
         let mut tokens = self.read()?;
@@ -268,6 +268,7 @@ impl TokenFile {
     }
 
     fn stamp(&self) -> Option<Stamp> {
+        blocks("look at gate tokens");
         let file = fs::metadata(&self.path).ok()?;
         Some((file.mtime(), file.mtime_nsec(), file.ino(), file.len()))
     }
@@ -281,16 +282,16 @@ impl Tokens {
     pub(super) fn open(path: &Path) -> Result<Self, TokenError> {
         let file = TokenFile::new(path);
         let stamp = file.stamp();
-        let tokens = Arc::new(by_id(file.read()?));
+        let tokens = by_id(file.read()?);
         if tokens.is_empty() {
             tracing::warn!(path = %path.display(), "no gate token there: nobody gets in with one");
         }
-        Ok(Self { file, state: Mutex::new(State { tokens, stamp, looked: Instant::now() }) })
+        Ok(Self { file, current: ArcSwap::from_pointee(tokens), stamp: Mutex::new(stamp) })
     }
 
     /// The token whose text this is, expired or not. Takes the same steps whether or not the id is known.
     pub(super) fn find(&self, text: &str) -> Option<Token> {
-        let tokens = self.current();
+        let tokens = self.current.load();
         let id = text.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next()).unwrap_or_default();
         let token = tokens.get(id);
         let known = token.map_or([0; SECRET], |token| token.hash);
@@ -299,26 +300,34 @@ impl Tokens {
         token.filter(|_| same).cloned()
     }
 
-    /// Looks at the file once a second at most; it has some kilobytes. One with a bad line changes nothing.
-    fn current(&self) -> Arc<HashMap<String, Token>> {
-        let mut state = self.state.lock();
-        if state.looked.elapsed() >= LOOK {
-            state.looked = Instant::now();
-            let stamp = self.file.stamp();
-            if stamp != state.stamp {
-                state.stamp = stamp;
-                match self.file.read() {
-                    Ok(tokens) => {
-                        tracing::info!(tokens = tokens.len(), "gate tokens read again");
-                        state.tokens = Arc::new(by_id(tokens));
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "gate tokens not read again: those from before hold");
-                    }
-                }
+    /// Reads the file again whenever it has changed; never ends. No request waits for it.
+    pub(super) async fn keep(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let tokens = Arc::clone(&self);
+            if let Err(error) = disk::off_thread("look at gate tokens", move || tokens.look()).await {
+                tracing::error!(%error, "gate tokens not looked at");
             }
         }
-        Arc::clone(&state.tokens)
+    }
+
+    /// One with a bad line changes nothing. Blocking.
+    fn look(&self) {
+        let mut seen = self.stamp.lock();
+        let stamp = self.file.stamp();
+        if stamp == *seen {
+            return;
+        }
+        *seen = stamp;
+        match self.file.read() {
+            Ok(tokens) => {
+                tracing::info!(tokens = tokens.len(), "gate tokens read again");
+                self.current.store(Arc::new(by_id(tokens)));
+            }
+            Err(error) => {
+                tracing::error!(%error, "gate tokens not read again: those from before hold");
+            }
+        }
     }
 }
 
@@ -402,7 +411,10 @@ mod tests {
         let written = std::fs::read_to_string(&path).unwrap();
         let secret = text.reveal().rsplit('_').next().unwrap();
         assert!(!written.contains(secret) && secret.len() >= 40, "{written}");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        for path in [path.clone(), folder.path().join("tokens.lock")] {
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+        }
         assert_eq!(file.revoke(&one.id).unwrap(), one);
         assert!(matches!(file.revoke(&one.id), Err(TokenError::Unknown(_))));
         assert_eq!(file.read().unwrap(), [two]);

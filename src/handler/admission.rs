@@ -52,8 +52,11 @@ impl Handler {
         Ok(())
     }
 
-    /// Keeps the gate's own credentials; ends when the set is dropped.
+    /// Keeps the gate's own credentials, and the tokens that callers show; ends when the set is dropped.
     pub fn keep_credentials(&self, tasks: &mut JoinSet<()>) {
+        if let Some(keeping) = self.parts.gateway.keep_tokens() {
+            tasks.spawn(keeping);
+        }
         for credential in self.parts.gateway.credentials() {
             tasks.spawn(credential.keep());
         }

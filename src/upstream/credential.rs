@@ -6,6 +6,7 @@
 
 use std::{
     os::unix::fs::MetadataExt as _,
+    path::Path,
     process::Stdio,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -23,6 +24,7 @@ use crate::{
         self,
         organisation::{GateCredential, Scheme, Source},
     },
+    disk::{off_thread, watch::blocks},
     redact::Secret,
 };
 
@@ -188,7 +190,7 @@ impl Credential {
     /// Reads the credential whenever it is due; never ends.
     pub async fn keep(self) {
         loop {
-            if self.is_due() {
+            if self.is_due().await {
                 let _one = self.shared.reading.lock().await;
                 // Its error is logged, and what is held goes on.
                 let _ = self.read().await;
@@ -205,7 +207,7 @@ impl Credential {
         held.end.is_none_or(|end| now < end.at).then(|| held.header.clone())
     }
 
-    fn is_due(&self) -> bool {
+    async fn is_due(&self) -> bool {
         let (held, failed) = {
             let state = self.shared.state.lock();
             (state.held.clone(), state.failed.as_ref().map(|(at, _)| *at))
@@ -219,7 +221,7 @@ impl Credential {
         }
         match &self.shared.settings.source {
             Source::Kept(config::Credential::Variable(_)) => false,
-            Source::Kept(config::Credential::File(path)) => Stamp::of(path) != held.stamp,
+            Source::Kept(config::Credential::File(path)) => Stamp::of(path).await != held.stamp,
             Source::Command(_) => held.end.is_none() && held.read.elapsed() >= UNDATED,
         }
     }
@@ -250,7 +252,7 @@ impl Credential {
         let Shared { settings, clock, .. } = &*self.shared;
         // Before the content: a change in between is seen as one the next time.
         let stamp = match &settings.source {
-            Source::Kept(config::Credential::File(path)) => Stamp::of(path),
+            Source::Kept(config::Credential::File(path)) => Stamp::of(path).await,
             Source::Kept(config::Credential::Variable(_)) | Source::Command(_) => None,
         };
         let text = match &settings.source {
@@ -287,8 +289,14 @@ impl End {
 // === impl Stamp ===
 
 impl Stamp {
-    fn of(path: &std::path::Path) -> Option<Self> {
-        let file = std::fs::metadata(path).ok()?;
+    async fn of(path: &Path) -> Option<Self> {
+        const LOOK_AT: &str = "look at credential";
+        let path = path.to_owned();
+        let look = move || {
+            blocks(LOOK_AT);
+            std::fs::metadata(path)
+        };
+        let file = off_thread(LOOK_AT, look).await.ok()?.ok()?;
         Some(Self { modified: (file.mtime(), file.mtime_nsec()), inode: file.ino(), length: file.len() })
     }
 }

@@ -39,6 +39,8 @@ async fn everything(scene: &Scene) {
             assert!(answer.status < 500, "{path}: {}", answer.text());
             scene.get_as(pat, path, &[("Range", "bytes=1-2")]).await;
         }
+        let shown = scene.get_as(Some("fgt_no_token"), "vendor/file.txt", &[]).await;
+        assert_eq!(shown.status, 401, "{}", shown.text());
     }
     let admin = |path: &str| format!("http://{}/admin/v1/{path}", scene.gate().admin_address());
     for path in &paths[..11] {
@@ -66,13 +68,22 @@ async fn everything(scene: &Scene) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_thread_that_serves_sockets_waits_for_the_disk() {
     let origin = Service::start(|_| answer("200 OK", "Cache-Control: max-age=60\r\n", "file")).await;
-    let mount = format!("[[mount]]\npath = \"/mirror/\"\nupstream = \"http://{}/\"\n", origin.address);
+    let folder = tempfile::tempdir().unwrap();
+    let (credential, tokens) = (folder.path().join("credential"), folder.path().join("tokens"));
+    std::fs::write(&credential, "planted").unwrap();
+    let mount = format!(
+        "[[mount]]\npath = \"/mirror/\"\nupstream = \"http://{0}/\"\n\
+         [[mount]]\npath = \"/vendor/\"\nupstream = \"http://{0}/\"\naccess = \"gateway\"\ncredential_file = \"{1}\"\n",
+        origin.address,
+        credential.display()
+    );
     for guard in ["", "[[guard]]\nmin_release_age = \"1s\"\ndeny = [\"evil\"]\n"] {
         let simulator = Simulator::builder().organisation(contoso()).start().await.unwrap();
         let clock = Clock::system();
         // Files, chunks and what is in memory; documents that are soon old.
         let extra = format!(
-            "store.hot_capacity = \"1MiB\"\nstore.spill = \"16KiB\"\naccess.denied_per_minute = 100000\n{guard}{mount}"
+            "store.hot_capacity = \"1MiB\"\nstore.spill = \"16KiB\"\naccess.denied_per_minute = 100000\naccess.tokens = \"{}\"\n{guard}{mount}",
+            tokens.display()
         );
         let mut scene = Scene::at(simulator, &extra, clock);
         everything(&scene).await;
@@ -86,6 +97,7 @@ async fn no_thread_that_serves_sockets_waits_for_the_disk() {
         everything(&scene).await;
         // The store's own upkeep, too.
         tokio::time::sleep(Duration::from_secs(3)).await;
+        scene.get_as(Some("fgt_no_token"), "vendor/file.txt", &[]).await;
         let last = Arc::new(scene);
         tokio::task::spawn_blocking(move || drop(last)).await.unwrap();
         assert!(blocked().is_empty(), "{:?}", blocked());

@@ -50,6 +50,9 @@ impl Scene {
         let credentials = HashMap::from([("contoso".to_owned(), credential)]);
         let rules = (&config.organisations[..], &config.feeds[..]);
         let gateway = Gateway::new(&config.access, rules, &credentials, &key, &registry).unwrap();
+        if let Some(keeping) = gateway.keep_tokens() {
+            tokio::spawn(keeping);
+        }
         Self { gateway, key, folder }
     }
 
@@ -90,7 +93,7 @@ async fn tokens_open_what_they_are_for_and_no_more() {
     let read = scene.token("contoso/main", Rights::Read, None);
     let write = scene.token("contoso", Rights::Write, Some(200));
     let old = scene.token("contoso", Rights::Write, Some(100));
-    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let by_guid = format!("contoso/{GUID}");
     for (token, place, needs, expected) in [
         (None, "contoso/main", Read, "token_missing"),
@@ -120,11 +123,11 @@ async fn tokens_open_what_they_are_for_and_no_more() {
 async fn a_revoked_token_is_of_no_use_within_seconds() {
     let scene = Scene::new("access.tokens = \"FOLDER/tokens\"");
     let token = scene.token("contoso", Rights::Read, None);
-    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(scene.admit(Some(&token), "10.0.0.1", "contoso/main", Rights::Read).await, "gate");
     let id = token.split('_').nth(1).unwrap();
     TokenFile::new(&scene.folder.path().join("tokens")).revoke(id).unwrap();
-    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(scene.admit(Some(&token), "10.0.0.1", "contoso/main", Rights::Read).await, "token_unknown");
 }
 

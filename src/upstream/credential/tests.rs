@@ -49,9 +49,9 @@ async fn a_program_is_run_once_for_all_who_wait_and_again_before_the_token_ends(
     let credential = credential(counting(folder.path()), Scheme::Bearer, &clock);
     let all = futures::future::join_all((0..20).map(|_| shown(&credential))).await;
     assert!(all.iter().all(|one| one == "Bearer token-1"), "{all:?}");
-    assert!(!credential.is_due());
+    assert!(!credential.is_due().await);
     clock.advance(Duration::from_secs(801));
-    assert!(credential.is_due());
+    assert!(credential.is_due().await);
     // Still good for a while: nobody waits for the next one.
     assert_eq!(shown(&credential).await, "Bearer token-1");
     clock.advance(Duration::from_secs(200));
@@ -82,10 +82,10 @@ async fn a_file_is_read_again_when_it_changes_and_kept_when_it_is_gone() {
     let credential = credential(source, Scheme::Basic, &clock());
     // feedgate:one
     assert_eq!(shown(&credential).await, "Basic ZmVlZGdhdGU6b25l");
-    assert!(!credential.is_due());
+    assert!(!credential.is_due().await);
     std::fs::write(folder.path().join("next"), "two").unwrap();
     std::fs::rename(folder.path().join("next"), &path).unwrap();
-    assert!(credential.is_due());
+    assert!(credential.is_due().await);
     credential.read().await.unwrap();
     assert_eq!(shown(&credential).await, "Basic ZmVlZGdhdGU6dHdv");
     std::fs::remove_file(&path).unwrap();
