@@ -4,12 +4,12 @@
 //! one write. Representations differ in their entity tags (facts §8): a cache between the client and the gate
 //! must not take the abbreviated form for the full one.
 
-use std::io::Write;
+use std::{borrow::Cow, io::Write};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
 /// The media type by which npm clients ask for the abbreviated packument.
@@ -66,6 +66,13 @@ pub struct Representation {
     pub encoding: Encoding,
     /// Length of the body before encoding, in bytes.
     pub identity_length: usize,
+}
+
+/// A field of a request, its lines joined: they are one list (RFC 9110 §5.3).
+pub fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, str>> {
+    let mut lines = headers.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
+    let first = lines.next()?;
+    Some(lines.fold(first, |list, line| Cow::Owned(format!("{list}, {line}"))))
 }
 
 /// Which form an `Accept` header asks for (RFC 9110 §12.5.1).
@@ -186,9 +193,9 @@ mod tests {
 
     use bytes::Bytes;
     use flate2::read::GzDecoder;
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
-    use super::{Encoding, Form, Variant, negotiate_encoding, negotiate_form};
+    use super::{Encoding, Form, Variant, joined, negotiate_encoding, negotiate_form};
 
     fn variant(body: &[u8], form: Form) -> Variant {
         Variant::new(Bytes::copy_from_slice(body), form, HeaderValue::from_static("application/json"))
@@ -214,6 +221,19 @@ mod tests {
         ];
         for (accept, expected) in rows {
             assert_eq!(negotiate_form(accept), expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn lines_of_a_field_are_one_list() {
+        let mut headers = HeaderMap::new();
+        let name = http::header::ACCEPT_ENCODING;
+        assert_eq!(joined(&headers, &name), None);
+        for (line, expected) in
+            [(&b"br"[..], Encoding::Identity), (b"gzip", Encoding::Gzip), (b"\xff", Encoding::Gzip)]
+        {
+            headers.append(&name, HeaderValue::from_bytes(line).unwrap());
+            assert_eq!(negotiate_encoding(joined(&headers, &name).as_deref()), expected, "{headers:?}");
         }
     }
 

@@ -24,7 +24,7 @@ use crate::{
     document::{
         DocumentError,
         packument::{dist_tag_of, dist_tags_of, manifest_of},
-        representation::{Encoding, Form, Representation, Variant, negotiate_encoding},
+        representation::{Encoding, Form, Representation, Variant, joined, negotiate_encoding},
     },
     ident::NpmName,
     route::{Derived, DerivedRoute, Document, DocumentRoute, Format, PassthroughRoute, Subject},
@@ -83,8 +83,8 @@ impl Handler {
         let packument =
             DocumentRoute { feed: route.feed.clone(), document: Document::Packument(name.clone()) };
         let whole = self.represented(&plainly(request), &packument).await?;
-        let accepted = request.headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
-        let encoding = negotiate_encoding(accepted);
+        let accepted = joined(&request.headers, &header::ACCEPT_ENCODING);
+        let encoding = negotiate_encoding(accepted.as_deref());
         let made = self.cut(&whole, &part, encoding).await?;
         if made.is_none() {
             self.guard_manifest(route).await?;

@@ -16,7 +16,7 @@ use crate::{
     access::{Audience, Caller, Standing},
     cache::{Assessment, Entry, Generation, Landing, Usability, assess},
     config::Mode,
-    document::representation::{Form, Representation, negotiate_form},
+    document::representation::{Form, Representation, joined, negotiate_form},
     route::{Document, DocumentClass, DocumentRoute},
     throttle::Asker,
     upstream::{Answer, Refused, Service, Target, UpstreamRequest},
@@ -476,8 +476,7 @@ pub(super) fn key(route: &DocumentRoute, audience: Audience) -> String {
 /// The form that a client asks for; only packuments have two.
 pub(super) fn form(class: DocumentClass, headers: &HeaderMap) -> Form {
     if class == DocumentClass::Packument {
-        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-        negotiate_form(accept)
+        negotiate_form(joined(headers, &header::ACCEPT).as_deref())
     } else {
         Form::Full
     }

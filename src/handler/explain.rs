@@ -20,7 +20,7 @@ use super::{
 use crate::{
     access::{Audience, Caller, CallerKey},
     config::changes::FeedName,
-    document::rewrite::PublicBase,
+    document::{representation::joined, rewrite::PublicBase},
     ident::{FeedRef, NpmName, NugetId, NugetVersion},
     route::{self, Collections, Document, DocumentRoute, HostStyle, Package, PackageRoute, Route, Target},
 };
@@ -138,8 +138,7 @@ impl Explainer {
     fn read(&self, question: &Question) -> Result<Route, ExplainError> {
         let route = route::parse_for(&self.collections, &question.method, None, &question.what);
         let mut route = route.map_err(|error| ExplainError::Unreadable(error.to_string()))?;
-        let accept = question.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-        route.target.negotiate(accept);
+        route.target.negotiate(joined(&question.headers, &header::ACCEPT).as_deref());
         Ok(route)
     }
 

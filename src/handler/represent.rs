@@ -16,7 +16,7 @@ use crate::{
     document::{
         DocumentError,
         packument::abbreviate,
-        representation::{Encoding, Form, Representation, Variant, negotiate_encoding},
+        representation::{Encoding, Form, Representation, Variant, joined, negotiate_encoding},
         rewrite::{PublicBase, Rewriter, Rewritten},
         validate_json, validate_xml, without_bom,
     },
@@ -121,11 +121,11 @@ pub(super) fn representation_key(
     entry: &Entry,
     guard: Option<u64>,
 ) -> RepresentationKey {
-    let accepted = request.headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    let accepted = joined(&request.headers, &header::ACCEPT_ENCODING);
     RepresentationKey {
         digest: entry.digest,
         form: form(route.class(), &request.headers),
-        encoding: negotiate_encoding(accepted),
+        encoding: negotiate_encoding(accepted.as_deref()),
         base: base_text(&request.base).into(),
         respelling: respelling(route, &entry.origin.spelling),
         format: route.document.format(),

@@ -54,8 +54,17 @@ impl Directives {
         self.find(name).is_some()
     }
 
-    /// Whether `name` is there without field names, so that it speaks of the whole response (§5.2.2.4, §5.2.2.7).
+    /// Whether `name` is there without field names, so that it speaks of the whole response (§5.2.2.4, §5.2.2.7). What
+    /// stands in their place and is none counts as none.
     pub fn has_whole(&self, name: &str) -> bool {
+        let names_fields =
+            |list: &str| list.split(',').all(|field| field.trim().parse::<HeaderName>().is_ok());
+        let own = self.list.iter().filter(|(other, _)| other == name);
+        own.map(|(_, value)| value.as_deref()).any(|list| list.is_none_or(|list| !names_fields(list)))
+    }
+
+    /// Whether `name` is there without a value.
+    pub fn has_bare(&self, name: &str) -> bool {
         self.list.iter().any(|(other, value)| other == name && value.is_none())
     }
 

@@ -62,7 +62,7 @@ pub fn reuse(stored: &Stored, request: &HeaderMap, ttl: Option<Duration>, now: S
     if age.is_some() && !forbids_stale(&told) {
         // Without a value it takes any age (§5.2.1.2).
         let taken = asked.seconds("max-stale").is_some_and(|most| -left <= seconds(most));
-        if taken || asked.has_whole("max-stale") {
+        if taken || asked.has_bare("max-stale") {
             return Reuse::Fresh { left };
         }
         let behind = told.seconds("stale-while-revalidate").unwrap_or_default();

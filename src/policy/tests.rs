@@ -70,6 +70,18 @@ fn directives_are_read_as_they_are_written() {
     let listed = Directives::of_response(&headers(&[("cache-control", "private=\"a, B\", no-cache")]));
     assert_eq!(listed.fields("private").collect::<Vec<_>>(), ["a", "b"]);
     assert!(!listed.has_whole("private") && listed.has_whole("no-cache"));
+    for empty in [
+        "private=\"\"",
+        "private=",
+        "private=\" , \"",
+        "private=\"a b\"",
+        "private=\"a, \u{fc}\"",
+        "private=a, private",
+    ] {
+        let headers =
+            HeaderMap::from_iter([(http::header::CACHE_CONTROL, HeaderValue::from_str(empty).unwrap())]);
+        assert!(Directives::of_response(&headers).has_whole("private"), "{empty} names no field");
+    }
 }
 
 #[test]
@@ -226,7 +238,7 @@ fn reuse_weighs_what_both_sides_say() {
     const VALIDATE: Reuse = Reuse::Validate { demanded: false };
     const DEMANDED: Reuse = Reuse::Validate { demanded: true };
     let fresh = |left| Reuse::Fresh { left };
-    let rows: [(&'static str, &Fields, u64, Reuse); 20] = [
+    let rows: [(&'static str, &Fields, u64, Reuse); 23] = [
         ("max-age=10", &[], 9, fresh(1)),
         ("max-age=10", &[], 10, VALIDATE),
         ("max-age=10, no-cache", &[], 1, DEMANDED),
@@ -243,6 +255,9 @@ fn reuse_weighs_what_both_sides_say() {
         ("max-age=10", &[("cache-control", "max-stale=5")], 15, fresh(-5)),
         ("max-age=10", &[("cache-control", "max-stale=5")], 16, VALIDATE),
         ("max-age=10", &[("cache-control", "max-stale=x")], 16, VALIDATE),
+        ("max-age=10", &[("cache-control", "max-stale=\"\"")], 16, VALIDATE),
+        ("max-age=10", &[("cache-control", "max-stale=a b")], 16, VALIDATE),
+        ("max-age=10, no-cache=\"\"", &[], 1, DEMANDED),
         ("max-age=10, must-revalidate", &[("cache-control", "max-stale")], 11, VALIDATE),
         ("max-age=10, stale-while-revalidate=5", &[], 14, Reuse::Stale { left: -4 }),
         ("max-age=10, stale-while-revalidate=5", &[], 15, VALIDATE),

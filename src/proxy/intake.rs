@@ -9,7 +9,7 @@ use crate::{
     access::CallerKey,
     clock::Clock,
     config::PublicUrl,
-    document::rewrite::PublicBase,
+    document::{representation::joined, rewrite::PublicBase},
     handler::{MountRequest, Request},
     listener::{Asker, FramingError},
     route::{self, Collections, HostStyle, MountPaths, RouteError},
@@ -85,7 +85,7 @@ impl Intake {
             .map_err(IntakeError::Route)?;
         let route = route::parse_for(&self.collections, head.method, Some(host), target);
         let mut route = route.map_err(IntakeError::Route)?;
-        route.target.negotiate(head.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
+        route.target.negotiate(joined(head.headers, &header::ACCEPT).as_deref());
         Ok(Request {
             method: head.method.clone(),
             base: self.base(

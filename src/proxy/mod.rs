@@ -466,7 +466,7 @@ fn failed(session: &Session, error: &HandlerError, context: &RequestContext) -> 
 /// Reads on for a while what a client still sends after its answer: closing on it would make the system reset
 /// the connection, and the answer be lost with it (RFC 9112 §9.6).
 async fn linger(session: &mut Session) {
-    let waits = session.req_header().headers.contains_key(header::EXPECT);
+    let waits = upload::waits(session.req_header());
     let downstream = session.as_downstream_mut();
     if downstream.finish_body().await.is_err() || waits {
         return;

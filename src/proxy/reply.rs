@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     blob::fill::FillReader,
-    document::conditional::if_none_match,
+    document::{conditional::if_none_match, representation::joined},
     handler::{PackageBody, Reply, ReplyBody},
     listener::Facts,
 };
@@ -252,7 +252,7 @@ fn not_modified(asked: &Asked<'_>, headers: &HeaderMap) -> bool {
         return false;
     }
     match text(headers, &header::ETAG) {
-        Some(etag) => if_none_match(text(asked.headers, &header::IF_NONE_MATCH), etag),
+        Some(etag) => if_none_match(joined(asked.headers, &header::IF_NONE_MATCH).as_deref(), etag),
         None => false,
     }
 }

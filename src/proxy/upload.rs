@@ -7,8 +7,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::header;
-use pingora::proxy::Session;
+use http::{Version, header};
+use pingora::{http::RequestHeader, proxy::Session};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::handler::HandlerError;
@@ -64,7 +64,7 @@ impl Uploads {
         if announced.is_some_and(|length| length > self.room.available_permits() as u64) {
             return Err(HandlerError::Crowded);
         }
-        if headers.contains_key(header::EXPECT) {
+        if waits(session.req_header()) {
             let told = session.as_downstream_mut().write_continue_response().await;
             told.map_err(|_| HandlerError::Body("did not come".to_owned()))?;
         }
@@ -113,6 +113,15 @@ impl Growing {
     }
 }
 
+/// Whether the client sends its body when it is told to (RFC 9110 §10.1.1): other expectations mean nothing here, and
+/// before HTTP/1.1 none does.
+pub(super) fn waits(request: &RequestHeader) -> bool {
+    let expected = request.headers.get_all(header::EXPECT).iter();
+    let mut members = expected.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    request.version >= Version::HTTP_11
+        && members.any(|member| member.trim_ascii().eq_ignore_ascii_case(b"100-continue"))
+}
+
 /// Reads past the start of a body that nobody asked for, so that one that is not what its framing says is refused and
 /// not answered. What is longer is read after the answer.
 ///
@@ -120,7 +129,7 @@ impl Growing {
 /// [`HandlerError::Body`] when it does not come whole and in time.
 pub async fn skip(session: &mut Session) -> Result<(), HandlerError> {
     // Who waits to be told to send it is not told.
-    if session.req_header().headers.contains_key(header::EXPECT) {
+    if waits(session.req_header()) {
         return Ok(());
     }
     let some = tokio::time::timeout(PATIENCE, skip_some(session)).await;

@@ -61,6 +61,8 @@ async fn a_second_request_is_a_hit_and_its_tag_gives_304() {
     assert!(hit.header("cache-status").unwrap().starts_with("feedgate; hit; ttl="));
     assert_eq!(miss.body, hit.body);
     let tag = hit.header("etag").unwrap();
+    let lines = [("If-None-Match", "\"other\""), ("If-None-Match", tag)];
+    assert_eq!(scene.get_with(&path, &lines).await.status, 304, "a list in two lines");
     let unchanged = scene.get_with(&path, &[("If-None-Match", tag)]).await;
     assert_eq!((unchanged.status, unchanged.body.len()), (304, 0));
     assert_eq!(unchanged.header("etag"), Some(tag));

@@ -367,3 +367,16 @@ async fn the_answer_to_a_write_is_the_clients_whatever_its_conditions() {
         assert_eq!((written.status, written.text()), (200, "written".to_owned()), "{more}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_knows_no_interim_answer_gets_none() {
+    let scene = Scene::new(|_| answer("200 OK", "ETag: \"1\"\r\n", "written")).await;
+    for (version, expects, told) in
+        [("1.0", "100-continue", 200), ("1.1", "something", 200), ("1.1", "100-continue", 100)]
+    {
+        let request = format!(
+            "PUT {PATH} HTTP/{version}\r\nHost: g\r\nExpect: {expects}\r\nContent-Length: 1\r\n\r\nx"
+        );
+        assert_eq!(ask(scene.gate.address(), &request).await.status, told, "{version} {expects}");
+    }
+}

@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use super::{Usable, Work};
 use crate::{
     blob::Blob,
-    config::upstream::Base,
-    document::conditional::if_none_match,
+    config::{audit::RegistryUrl, upstream::Base},
+    document::{conditional::if_none_match, representation::joined},
     handler::{CacheStatus, PackageBody, Reply, ReplyBody},
     policy::{Stored, age, end_to_end, http_date},
     upstream::{BodyStream, UpstreamError},
@@ -94,43 +94,59 @@ impl Work<'_> {
     }
 }
 
-/// An absolute URL for a reference, without its fragment; `None` when it is of another origin, or climbs.
+/// An absolute URL for a reference, without its fragment (RFC 3986 §5.2); `None` when it is of another origin.
 fn resolve(base: &Base, url: &str, reference: &str) -> Option<String> {
     let reference = reference.split('#').next().unwrap_or_default();
-    let origin = base.origin.to_string();
-    if let Some(path) = reference.strip_prefix(&origin) {
-        return path.starts_with('/').then(|| reference.to_owned());
-    }
     if reference.is_empty() {
         return Some(url.to_owned());
     }
-    if reference.contains("://")
-        || reference.starts_with("//")
-        || reference.split('/').any(|part| part == "..")
-    {
-        return None;
+    let full = reference.strip_prefix("//").map(|rest| format!("{}://{rest}", base.origin.scheme.as_str()));
+    let reference = full.as_deref().unwrap_or(reference);
+    let own = url.strip_prefix(&base.origin.to_string())?.split('?').next()?;
+    let has_scheme = reference.split(['/', '?']).next().is_some_and(|start| start.contains(':'));
+    let path = if has_scheme {
+        let host = reference.find("://")? + 3;
+        let end = reference[host..].find(['/', '?']).map_or(reference.len(), |at| host + at);
+        let (origin, path) = reference.split_at(end);
+        if origin.parse::<RegistryUrl>().ok()?.base().origin != base.origin {
+            return None;
+        }
+        if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+    } else if reference.starts_with('/') {
+        reference.to_owned()
+    } else if reference.starts_with('?') {
+        format!("{own}{reference}")
+    } else {
+        format!("{}/{reference}", own.rsplit_once('/')?.0)
+    };
+    Some(format!("{}{}", base.origin, without_dots(&path)))
+}
+
+/// A path with its dot segments resolved (RFC 3986 §5.2.4), and the query behind it as it is.
+fn without_dots(path: &str) -> String {
+    let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+    let mut segments = Vec::new();
+    let mut rest = path.split('/').skip(1).peekable();
+    while let Some(segment) = rest.next() {
+        let is_last = rest.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    segments.pop();
+                }
+                segments.extend(is_last.then_some(""));
+            }
+            other => segments.push(other),
+        }
     }
-    if reference.starts_with('/') {
-        return Some(format!("{origin}{reference}"));
-    }
-    let path = url.split('?').next().unwrap_or_default();
-    if reference.starts_with('?') {
-        return Some(format!("{path}{reference}"));
-    }
-    let folder = path.rsplit_once('/')?.0;
-    Some(format!("{folder}/{}", reference.trim_start_matches("./")))
+    format!("/{}{query}", segments.join("/"))
 }
 
 /// Whether the client has what is stored (RFC 9111 §4.3.2): by its tags, else by the date of the last change, or of
 /// the response where none is known.
 fn not_modified(asked: &HeaderMap, stored: &Stored) -> bool {
-    let text = |headers: &HeaderMap, name| {
-        let values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let lines: Vec<_> = values.collect();
-        (!lines.is_empty()).then(|| lines.join(", "))
-    };
-    if let Some(tags) = text(asked, header::IF_NONE_MATCH) {
-        let etag = text(&stored.headers, header::ETAG);
+    if let Some(tags) = joined(asked, &header::IF_NONE_MATCH) {
+        let etag = joined(&stored.headers, &header::ETAG);
         return etag.is_some_and(|etag| if_none_match(Some(&tags), &etag));
     }
     let Some(since) = http_date(asked, &header::IF_MODIFIED_SINCE) else { return false };
@@ -170,10 +186,24 @@ mod tests {
             ("http://o/x", Some("http://o/x")),
             ("http://o.example/x", None),
             ("https://o/x", None),
-            ("//o/x", None),
+            ("//o.example/x", None),
             ("x", Some("http://o/p/a/x")),
             ("./x", Some("http://o/p/a/x")),
-            ("../x", None),
+            ("../x", Some("http://o/p/x")),
+            ("../../../x/./y/..", Some("http://o/x/")),
+            ("/p/../x", Some("http://o/x")),
+            ("/x/..?y=/../z", Some("http://o/?y=/../z")),
+            ("/x//y", Some("http://o/x//y")),
+            (".", Some("http://o/p/a/")),
+            ("HTTP://O/x", Some("http://o/x")),
+            ("http://o:80/../x", Some("http://o/x")),
+            ("http:x", None),
+            ("http://o", Some("http://o/")),
+            ("http://o?x", Some("http://o/?x")),
+            ("http://user@o/x", None),
+            ("http://o:81/x", None),
+            ("mailto:x", None),
+            ("//O/x", Some("http://o/x")),
             ("?z", Some("http://o/p/a/b?z")),
             ("", Some("http://o/p/a/b?c")),
         ];
