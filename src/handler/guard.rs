@@ -250,7 +250,7 @@ impl Asked {
 
 impl Wanted {
     fn all(name: &str, protocol: Protocol) -> Self {
-        Self { name: Some(name.to_owned()), protocol, version: Version::All, shown: name.to_owned() }
+        Self { name: plain(name), protocol, version: Version::All, shown: name.to_owned() }
     }
 
     fn unknown(&self) -> Objection {
@@ -279,10 +279,15 @@ impl Wanted {
 /// The package that a subject is; `None` where it may be any.
 fn name_of(subject: &Subject) -> Option<String> {
     match subject {
-        Subject::Npm(name) => Some(name.as_str().to_owned()),
-        Subject::Nuget(id) => Some(id.as_str().to_owned()),
+        Subject::Npm(name) => plain(name.as_str()),
+        Subject::Nuget(id) => plain(id.as_str()),
         Subject::Nugets | Subject::Feed | Subject::Fixed => None,
     }
+}
+
+/// A name that has no other reading: front ends on Windows cut dots off the end of a path segment.
+fn plain(name: &str) -> Option<String> {
+    (!name.split('/').any(|part| part.ends_with('.'))).then(|| name.to_owned())
 }
 
 /// The same feed without its view, with the identity that it has been given.

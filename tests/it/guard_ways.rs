@@ -248,3 +248,131 @@ async fn a_refusal_is_explained_as_it_is_answered() {
         );
     }
 }
+
+/// Spellings of `evil`, as a segment and with what may follow it, some of which only another reader takes for it.
+fn spellings(name: &str) -> Vec<String> {
+    let (first, rest) = name.split_at(1);
+    let escaped = format!("%{:02x}{rest}", first.as_bytes()[0]);
+    let ends = [
+        "",
+        "/",
+        "//",
+        ".",
+        "%2e",
+        "..",
+        "%20",
+        "%20.",
+        ";x=1",
+        "%3bx",
+        "%00",
+        "%0a",
+        "%09",
+        "%2f",
+        "%5c",
+        "\\",
+        "#",
+        "%23",
+        "%3f",
+        "%e2%80%8b",
+        "%c2%a0",
+        "@1.0.0",
+        "@latest",
+        "/.",
+        "/./",
+        "/%2e",
+        "/..%2f",
+        "/;x",
+        "::$DATA",
+    ];
+    let mut spellings: Vec<String> = ends.map(|end| format!("{name}{end}")).into();
+    spellings.extend([
+        escaped.clone(),
+        format!("%25{:02x}{rest}", first.as_bytes()[0]),
+        format!("./{name}"),
+        format!("%2e/{name}"),
+        format!("x/../{name}"),
+        format!("x/%2e%2e/{name}"),
+        format!("x%2f..%2f{name}"),
+        format!("//{name}"),
+        format!("%2f{name}"),
+        format!("%20{name}"),
+        format!("{escaped}."),
+    ]);
+    spellings
+}
+
+/// Sends raw targets and tells those that reached the service and name `secret`, in its lower case.
+async fn reached(scene: &Scene, targets: &[String], secret: &str) -> Vec<String> {
+    let credential = format!("Authorization: {}\r\n", basic("any", PAT));
+    for target in targets {
+        // A target that is no URI closes its connection.
+        let mut client = scripted::Client::connect(scene.gate().address()).await;
+        client.send(format!("GET /{target} HTTP/1.1\r\nHost: gate.test\r\n{credential}\r\n")).await;
+        if let Some(answer) = client.read("GET").await {
+            assert_ne!(answer.status, 200, "{target}: {}", answer.text());
+        }
+    }
+    let requests = scene.simulator.requests();
+    let sent = requests.iter().map(|request| format!("{}?{}", request.path, request.query));
+    let decoded = sent.map(|sent| sent.replace("%65", "e").replace("%6c", "l").to_lowercase());
+    decoded.filter(|sent| sent.contains(secret)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_spelling_of_what_is_refused_reaches_the_service() {
+    let rules = "[[guard]]\ndeny = [\"evil\", \"left-pad@1.3.0\", \"Contoso.Utility\"]\n";
+    let scene = scene(rules, Clock::system()).await;
+    let npm = spellings("evil").into_iter().flat_map(|name| {
+        let tails = [
+            "",
+            "?x=1",
+            "?write=true",
+            "/-/evil-1.0.0.tgz",
+            "/-/evil-1.0.0.TGZ",
+            "/1.0.0",
+            "/latest",
+            "/-rev/1",
+        ];
+        tails.map(|tail| format!("{NPM}/{name}{tail}"))
+    });
+    let targets: Vec<_> = npm.collect();
+    assert_eq!(reached(&scene, &targets, "evil").await, Vec::<String>::new());
+
+    let files = spellings("left-pad-1.3.0.tgz").into_iter().map(|file| format!("{NPM}/left-pad/-/{file}"));
+    let targets: Vec<_> = files.collect();
+    assert_eq!(reached(&scene, &targets, "1.3.0").await, Vec::<String>::new());
+
+    let nuget =
+        spellings("contoso.utility").into_iter().chain(["CONTOSO.Utility".to_owned()]).flat_map(|id| {
+            let v3 = [
+                "flat2/{}/index.json",
+                "flat2/{}/1.0.0/{}.1.0.0.nupkg",
+                "flat2/{}/1.0.0/{}.nuspec",
+                "registrations2/{}/index.json",
+                "registrations2-semver2/{}/1.0.0.json",
+                "registrations2-semver2/{}/page/1.0.0/1.1.0.json",
+                "flat2/{}/1.0.0/icon",
+            ];
+            let v2 = [
+                "?id={}&version=1.0.0",
+                "/?ID={}&version=1.0.0&x",
+                "?id={}&version=1.0.0&version=1.0.0",
+                "/package/{}/1.0.0",
+                "/{}/1.0.0",
+                "/Packages(Id='{}',Version='1.0.0')",
+                "/Packages(Version='1.0.0',Id='{}')/$value",
+                "/FindPackagesById()?id='{}'",
+                "/FindPackagesById()?id=%27{}%27&id='x'",
+                "/FindPackagesById?id={}",
+                "/GetUpdates()?packageIds='{}'&versions='0.1.0'",
+                "/Packages('{}')",
+            ];
+            let v3 = v3.map(|path| format!("nuget/v3/{path}"));
+            let v2 = v2.map(|path| format!("nuget/v2{path}"));
+            v3.into_iter()
+                .chain(v2)
+                .map(move |path| format!("contoso/_packaging/main/{}", path.replace("{}", &id)))
+        });
+    let targets: Vec<_> = nuget.filter(|target| !target.contains("%3f") && !target.contains('#')).collect();
+    assert_eq!(reached(&scene, &targets, "utility").await, Vec::<String>::new());
+}

@@ -29,7 +29,7 @@ pub async fn scene(extra: &str, clock: Clock) -> Scene {
         .version("1.0.0", NugetVersion::new())
         .version("1.1.0", NugetVersion::new());
     let main = Feed::new("main")
-        .npm(npm("left-pad", &["1.2.0", "1.3.0"]))
+        .npm(npm("left-pad", &["1.2.0", "1.3.0"]).tag("next", "1.3.0"))
         .npm(npm("@contoso/own", &["1.0.0"]))
         .npm(npm("evil", &["1.0.0"]))
         .nuget(utility);
@@ -56,7 +56,10 @@ async fn what_is_denied_is_in_no_document_and_cannot_be_downloaded() {
     let scene = scene(rules, Clock::system()).await;
     let left_pad = scene.get(&format!("{NPM}/left-pad")).await;
     assert_eq!(versions(&left_pad), ["1.2.0"]);
-    assert_eq!(left_pad.json()["dist-tags"]["latest"], "1.2.0");
+    assert_eq!(left_pad.json()["dist-tags"], json!({ "latest": "1.2.0" }));
+    let tags = format!("{NPM}/-/package/left-pad/dist-tags");
+    assert_eq!(scene.get(&tags).await.json(), json!({ "latest": "1.2.0" }));
+    assert_eq!(scene.get(&format!("{tags}/next")).await.status, 404);
     let short = [("Accept", "application/vnd.npm.install-v1+json")];
     assert_eq!(versions(&scene.get_with(&format!("{NPM}/left-pad"), &short).await), ["1.2.0"]);
     refused(&scene.get(&format!("{NPM}/left-pad/1.3.0")).await, 403, "(left-pad@1.3.0)");
@@ -113,6 +116,13 @@ async fn real_clients_install_around_a_guard_and_show_its_words() {
     assert!(outcome.success && installed.unwrap()["version"] == "1.2.0", "{outcome:?}");
     let (outcome, _) = install("evil", "1.0.0").await;
     assert!(!outcome.success && outcome.output().contains("evil is refused by a guard"), "{outcome:?}");
+    let (outcome, _) = install("safe", "npm:evil@1.0.0").await;
+    assert!(!outcome.success && outcome.output().contains("evil is refused by a guard"), "{outcome:?}");
+    for range in ["next", "1.3.0", ">1.2.0"] {
+        let (outcome, installed) = install("left-pad", range).await;
+        assert!(!outcome.success && installed.is_none(), "{range}: {outcome:?}");
+    }
+    assert_eq!(scene.downloads().await, 1);
     let gate = Registry::with_token(scene.url(&format!("{NUGET}/index.json")), "any", PAT);
     let project = Project::nuget([]).unwrap();
     let outcome = nuget.add(&project, &gate, "Contoso.Utility", None).await.unwrap();

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     guard::Objection,
-    route::{Document, OdataResource, PassthroughRoute, Protocol, Subject, Target},
+    route::{Document, PassthroughRoute, Protocol, Subject, Target},
 };
 
 /// What a request that is passed through is for.
@@ -88,17 +88,19 @@ impl Meant {
     fn of(route: &PassthroughRoute, protocol: Protocol) -> Self {
         let shown = route.path.split('?').next().unwrap_or_default().to_owned();
         let wanted = |name, version| Self::Wanted(Wanted { name, protocol, version, shown: shown.clone() });
-        match (&route.subject, route.without_query()) {
-            (Subject::Fixed, _) => Self::Nothing,
+        let target = match &route.subject {
+            Subject::Fixed => return Self::Nothing,
             // A download whose query names nothing, or more than one thing.
-            (Subject::Nugets, _) => wanted(None, Version::Unread),
-            (_, Some(Target::Document(own))) if is_of_no_package(&own.document) => Self::Nothing,
-            (subject, Some(target)) => match named(&target) {
-                Some((name, _)) if route.is_before_a_write() => wanted(Some(name), Version::All),
-                Some(_) => Self::Target(Box::new(target)),
-                None => wanted(name_of(subject), Version::Unread),
-            },
-            (subject, None) => wanted(name_of(subject), Version::Unread),
+            Subject::Nugets => return wanted(None, Version::Unread),
+            _ => route.without_query(),
+        };
+        match target {
+            Some(Target::Document(own)) if is_of_no_package(&own.document) => Self::Nothing,
+            Some(target) if let Some((name, _)) = named(&target) => {
+                let writes = route.is_before_a_write();
+                if writes { wanted(Some(name), Version::All) } else { Self::Target(Box::new(target)) }
+            }
+            _ => wanted(name_of(&route.subject), Version::Unread),
         }
     }
 }
@@ -113,12 +115,7 @@ fn named(target: &Target) -> Option<(String, Protocol)> {
     Some((wanted.name?, wanted.protocol))
 }
 
+/// A search is one with its query, and so is NuGet v2's root where it is passed through: its query names something.
 fn is_of_no_package(document: &Document) -> bool {
-    match document {
-        Document::ServiceIndex | Document::Vulnerabilities(_) => true,
-        Document::Odata(odata) => {
-            matches!(odata.resource, OdataResource::Service | OdataResource::Metadata)
-        }
-        _ => false,
-    }
+    matches!(document, Document::ServiceIndex | Document::Vulnerabilities(_))
 }
