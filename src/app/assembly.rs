@@ -141,7 +141,7 @@ fn mounts(
     (gateway, metrics): (Arc<Gateway>, &CredentialMetrics),
 ) -> Result<Mounts> {
     let origins = Mirrored::new(&config.upstream).context("upstream")?;
-    let responses = Responses::new(shared.database, Arc::new(shared.store.clone()));
+    let responses = Responses::new(shared.database, Arc::new(shared.store.clone()), config.store.capacity);
     let credential = |mount: &Mount| {
         let (settings, whose) = (mount.credential.clone()?, mount.path.clone());
         Some(Credential::new(settings, whose, clock.clone(), metrics.clone()))

@@ -30,6 +30,8 @@ impl Scene {
     async fn new(script: impl FnMut(&Seen) -> Act + Send + 'static) -> Self {
         let (origin, folder) = (Service::start(script).await, tempfile::tempdir().unwrap());
         let mut config = config(origin.address, folder.path());
+        // The least there may be.
+        config.store.capacity = 256 << 20;
         config.mounts =
             mounts(&format!("path = \"/mirror/\"\nupstream = \"http://{}/base\"\n", origin.address));
         let clock = Clock::manual(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
@@ -378,5 +380,30 @@ async fn a_client_that_knows_no_interim_answer_gets_none() {
             "PUT {PATH} HTTP/{version}\r\nHost: g\r\nExpect: {expects}\r\nContent-Length: 1\r\n\r\nx"
         );
         assert_eq!(ask(scene.gate.address(), &request).await.status, told, "{version} {expects}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_that_would_take_much_of_the_store_is_passed_on_and_not_kept() {
+    let body = vec![b' '; (32 << 20) + 1];
+    let (announced, unannounced) = (body.clone(), body.clone());
+    let scene = Scene::new(move |seen: &Seen| {
+        if seen.path().contains("announced") {
+            return answer("200 OK", "Cache-Control: max-age=60\r\n", &announced);
+        }
+        let mut chunks =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nCache-Control: max-age=60\r\n\r\n".to_vec();
+        chunks.extend(format!("{:x}\r\n", unannounced.len()).bytes());
+        chunks.extend_from_slice(&unannounced);
+        chunks.extend(b"\r\n0\r\n\r\n");
+        Act::Answer(chunks)
+    })
+    .await;
+    for path in ["/mirror/announced", "/mirror/chunks"] {
+        for asked in 1..=2 {
+            let reply = get(scene.gate.address(), path, "").await;
+            assert!(reply.whole && reply.body == body, "{path}");
+            assert_eq!(scene.origin.asked(path.trim_start_matches("/mirror")).len(), asked, "{path}");
+        }
     }
 }

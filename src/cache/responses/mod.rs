@@ -5,6 +5,7 @@
 //! [`crate::policy`]; an error of the store is logged and treated as a miss.
 
 mod asked;
+mod bound;
 mod key;
 mod record;
 
@@ -23,8 +24,12 @@ use crate::{
     policy::{Stored, selects},
 };
 use asked::Asking;
+use bound::Bound;
 use key::{is_old, of_url};
 
+/// The part of the store that one body may take is one in so many: a single response of an origin must not drive out
+/// the packages of a whole company.
+const SHARE: u64 = 8;
 /// Most records of one URL of a mount; the oldest makes room.
 const VARIANTS: usize = 32;
 
@@ -34,6 +39,8 @@ pub struct Responses {
     tree: Tree,
     blobs: Arc<dyn BlobStore>,
     asking: Asking,
+    bound: Arc<Bound>,
+    largest: u64,
 }
 
 /// A stored response.
@@ -51,14 +58,21 @@ pub struct ResponseDraft {
     hasher: VsoHasher,
     announced: Option<u64>,
     length: u64,
+    largest: u64,
 }
 
 // === impl Responses ===
 
 impl Responses {
-    /// What `database` and `blobs` keep.
-    pub fn new(database: &Database, blobs: Arc<dyn BlobStore>) -> Self {
-        Self { tree: database.tree(TreeName::Response), blobs, asking: Asking::default() }
+    /// What `database` and `blobs` keep, the bodies together at most `capacity` bytes with whatever else is there.
+    pub fn new(database: &Database, blobs: Arc<dyn BlobStore>, capacity: u64) -> Self {
+        Self {
+            tree: database.tree(TreeName::Response),
+            blobs,
+            asking: Asking::default(),
+            bound: Arc::default(),
+            largest: capacity / SHARE,
+        }
     }
 
     /// The newest response of `key` for a request with these headers.
@@ -86,12 +100,22 @@ impl Responses {
         let excess = variants.len().saturating_sub(VARIANTS - 1);
         let oldest: Vec<_> = variants.into_iter().take(excess).map(|(key, _)| key).collect();
         let (tree, all, value) = (self.tree.clone(), of_url(&key.url), kept.encode());
+        let length = record.len() + value.len();
         let write = move || {
             remove(&tree, &all, is_old)?;
             oldest.iter().try_for_each(|key| tree.remove(key).map(drop))?;
             tree.insert(&record, &value)
         };
         Self::logged(off_thread("write response", write).await.and_then(|outcome| outcome), &key.url);
+        if self.bound.written(length) {
+            let (bound, tree) = (Arc::clone(&self.bound), self.tree.clone());
+            tokio::spawn(async move {
+                let looked = off_thread("look at responses", move || bound.look(&tree)).await;
+                if let Err(error) = looked.and_then(|outcome| outcome) {
+                    tracing::warn!(%error, "records of responses not bounded");
+                }
+            });
+        }
     }
 
     /// Forgets every response of `url`, whosoever it is.
@@ -110,11 +134,16 @@ impl Responses {
         })
     }
 
-    /// Starts to store a body of `length` bytes, if that is known; `None` when the store refuses.
+    /// Starts to store a body of `length` bytes, if that is known; `None` when it is too large, or the store refuses.
     pub async fn begin(&self, length: Option<u64>) -> Option<ResponseDraft> {
+        let largest = self.largest;
+        if length.is_some_and(|length| length > largest) {
+            return None;
+        }
         match self.blobs.begin(BlobKind::Document, length).await {
             Ok(writer) => {
-                Some(ResponseDraft { writer, hasher: VsoHasher::new(), announced: length, length: 0 })
+                let hasher = VsoHasher::new();
+                Some(ResponseDraft { writer, hasher, announced: length, length: 0, largest })
             }
             Err(error) => {
                 tracing::warn!(%error, "response not stored");
@@ -148,10 +177,13 @@ impl Responses {
 // === impl ResponseDraft ===
 
 impl ResponseDraft {
-    /// Takes the next bytes; whether the store took them.
+    /// Takes the next bytes; whether the store took them. It takes none that make the body too large.
     pub async fn write(&mut self, bytes: Bytes) -> bool {
-        self.hasher.update(&bytes);
         self.length += bytes.len() as u64;
+        if self.length > self.largest {
+            return false;
+        }
+        self.hasher.update(&bytes);
         let written = self.writer.write(bytes).await;
         written.inspect_err(|error| tracing::warn!(%error, "response not stored")).is_ok()
     }

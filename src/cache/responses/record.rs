@@ -78,6 +78,17 @@ impl Kept {
     }
 }
 
+/// When the response of a record came, in milliseconds since 1970; 0 of what is no record.
+pub(super) fn received(record: &[u8]) -> u64 {
+    let mut rest = Rest(record);
+    let mut read = || {
+        rest.take(1).filter(|version| *version == [VERSION])?;
+        rest.take(8)?;
+        Some(u64::from_be_bytes(rest.take(8)?.try_into().ok()?))
+    };
+    read().unwrap_or_default()
+}
+
 fn text(bytes: &mut Vec<u8>, text: &[u8]) {
     bytes.extend(u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend(text);
