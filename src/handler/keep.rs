@@ -34,7 +34,7 @@ impl Handler {
         if route.document == Document::ServiceIndex {
             route.feed = self.learn(&route.feed, &body);
         }
-        self.sight(&route, &body).await;
+        self.sight(audience, &route, &body).await;
         let key = key(&route, audience);
         let entry = self.parts.documents.put(&key, body.clone(), self.now(), generation, origin).await;
         Ok(Fetched { entry, body, feed: route.feed })

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{FORBIDDEN_PAT, NPM, NUGET, OTHER_PAT, PAT, Scene, readers, until};
 
 /// Requests that are explained and then made.
-const REQUESTS: usize = 200;
+const REQUESTS: usize = 280;
 /// Requests to one gate; then another one begins empty, with another configuration.
 const OF_ONE: usize = 40;
 /// Document times of a few minutes, and an outage that is known for as long as it lasts. Patience is long: a busy machine
@@ -22,11 +22,13 @@ const SETTINGS: &str = "metadata.packument = { fresh = \"60s\", stale_while_reva
     metadata.version_list = { fresh = \"60s\", stale_while_revalidate = \"0ms\", stale_if_error = \"10m\" }\n\
     outage.patience = \"20s\"\noutage.hold = \"0ms\"\nretry.attempts = 1\n";
 /// What differs between the gates.
-const MORE: [&str; 5] = [
+const MORE: [&str; 7] = [
     "",
     "[[guard]]\ndeny = [\"evil\", \"left-pad@1.2.0\", \"Contoso.Utility@2.0.0\"]\n",
     "outage.mode = \"strict\"\naccess.verdict_ttl = \"2m\"\n",
     "[[pin]]\nnames = [\"@contoso/*\"]\nfeeds = [\"contoso/other\"]\n",
+    "[[guard]]\nmin_release_age = \"3d\"\n",
+    "[[guard]]\nfeeds = [\"contoso/main\"]\ndeny = [\"left-pad@1.3.0\"]\nmin_release_age = \"3d\"\nexempt = [\"evil\"]\n",
     "access.verdict_ttl = \"30s\"\naccess.grace = \"5m\"\naccess.identity_ttl = \"40s\"\n",
 ];
 
@@ -69,6 +71,8 @@ fn paths(scene: &Scene) -> Vec<(String, bool)> {
         (format!("{NPM}/left-pad/-/left-pad-9.9.9.tgz"), false),
         (format!("{NPM}/left-pad/latest"), true),
         (format!("{NPM}/-/package/left-pad/dist-tags"), true),
+        (format!("{by_guid}/left-pad/-/left-pad-1.3.0.TGZ"), false),
+        (format!("{NPM}/left-pad?x=1"), true),
         (format!("{NPM}/-/ping"), true),
         (format!("{NPM}/-/whoami"), true),
         (format!("{NUGET}/index.json"), true),
@@ -117,6 +121,10 @@ fn class(code: &str) -> &str {
 /// Whether `would` is what happened.
 fn agrees(would: &Value, answer: &Response) -> bool {
     let (said, did) = (would["action"].as_str().unwrap(), action(answer));
+    // Whether a rule is for the feed or how old a version is, which only the service tells.
+    if would["open"] == true && would["code"] == "guard" {
+        return true;
+    }
     let same_bytes = said == "fetch"
         && did == "revalidate"
         && would["asks"].as_array().unwrap().contains(&json!("package"));

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use feedgate::{clock::Clock, config::Config};
+use feedgate::{app::Gate, clock::Clock, config::Config};
 use feedgate_simulator::{
     Fault, FaultKind, Feed, Matcher, NugetPackage, NugetVersion, Organisation, Simulator, Times,
     client::basic, clients::Nuget, clients::Project, clients::Registry,
@@ -42,6 +42,32 @@ async fn scene(published: &[&str], after: Duration) -> (Scene, Clock) {
 
 fn time(after: Duration) -> SystemTime {
     UNIX_EPOCH + FIRST + after
+}
+
+/// A service with one packument for callers without a credential and one for others, behind a gate with the rule.
+async fn scripted_packuments(
+    hidden: &'static str,
+    whole: &'static str,
+) -> (Service, tempfile::TempDir, Gate, Clock) {
+    let service = Service::start(move |seen| match seen.header("authorization") {
+        _ if seen.path().ends_with("/v3/index.json") => page("{\"version\":\"3.0.0\",\"resources\":[]}"),
+        None => page(hidden),
+        Some(_) => page(whole),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = scripted::config(service.address, folder.path());
+    settings.guards = Config::parse(RULE, &BTreeMap::new()).unwrap().config.guards;
+    let clock = Clock::manual(time(30 * DAY));
+    let gate = scripted::start_at(settings, clock.clone()).await;
+    (service, folder, gate, clock)
+}
+
+/// The versions of `a` that its packument shows.
+async fn shown(gate: &Gate, headers: &str) -> Vec<String> {
+    let answer = scripted::get(gate.address(), &format!("/{NPM}/a"), headers).await;
+    let packument: Value = serde_json::from_slice(&answer.body).unwrap();
+    packument["versions"].as_object().unwrap().keys().cloned().collect()
 }
 
 async fn listed(scene: &Scene) -> Value {
@@ -182,29 +208,26 @@ async fn an_age_that_has_to_be_asked_is_explained_as_open() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_without_a_time_counts_from_when_it_was_first_seen() {
-    let service = Service::start(move |seen| {
-        if seen.path().ends_with("/v3/index.json") {
-            page("{\"version\":\"3.0.0\",\"resources\":[]}")
-        } else {
-            page(r#"{"name":"a","time":{"1.0.0":"2020-01-01T00:00:00Z"},"versions":{"1.0.0":{},"2.0.0":{}}}"#)
-        }
-    })
-    .await;
-    let folder = tempfile::tempdir().unwrap();
-    let mut settings = scripted::config(service.address, folder.path());
-    settings.guards = Config::parse(RULE, &BTreeMap::new()).unwrap().config.guards;
-    let clock = Clock::manual(time(30 * DAY));
-    let gate = scripted::start_at(settings, clock.clone()).await;
-    let shown = async || {
-        let answer = scripted::get(gate.address(), &format!("/{NPM}/a"), "").await;
-        let packument: Value = serde_json::from_slice(&answer.body).unwrap();
-        packument["versions"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()
-    };
-    assert_eq!(shown().await, ["1.0.0"]);
+    let packument =
+        r#"{"name":"a","time":{"1.0.0":"2020-01-01T00:00:00Z"},"versions":{"1.0.0":{},"2.0.0":{}}}"#;
+    let (_service, _folder, gate, clock) = scripted_packuments(packument, packument).await;
+    assert_eq!(shown(&gate, "").await, ["1.0.0"]);
     clock.advance(2 * DAY + Duration::from_secs(86_340));
-    assert_eq!(shown().await, ["1.0.0"]);
+    assert_eq!(shown(&gate, "").await, ["1.0.0"]);
     clock.advance(Duration::from_secs(60));
-    assert_eq!(shown().await, ["1.0.0", "2.0.0"]);
+    assert_eq!(shown(&gate, "").await, ["1.0.0", "2.0.0"]);
+    scripted::stop(gate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_public_feed_hides_from_strangers_is_not_new_to_others() {
+    let hidden = r#"{"name":"a","time":{"1.0.0":"2020-01-01T00:00:00Z"},"versions":{"1.0.0":{}}}"#;
+    let whole = r#"{"name":"a","time":{"1.0.0":"2020-01-01T00:00:00Z","2.0.0":"2020-01-01T00:00:00Z"},
+        "versions":{"1.0.0":{},"2.0.0":{}}}"#;
+    let (_service, _folder, gate, _clock) = scripted_packuments(hidden, whole).await;
+    assert_eq!(shown(&gate, "").await, ["1.0.0"]);
+    let own = format!("Authorization: {}\r\n", basic("any", PAT));
+    assert_eq!(shown(&gate, &own).await, ["1.0.0", "2.0.0"]);
     scripted::stop(gate).await;
 }
 

@@ -127,6 +127,9 @@ async fn real_clients_install_around_a_guard_and_show_its_words() {
     let project = Project::nuget([]).unwrap();
     let outcome = nuget.add(&project, &gate, "Contoso.Utility", None).await.unwrap();
     assert!(outcome.success && project.installed().join("Contoso.Utility.1.0.0").exists(), "{outcome:?}");
+    let project = Project::nuget([]).unwrap();
+    let outcome = nuget.add(&project, &gate, "CONTOSO.utility", Some("1.1")).await.unwrap();
+    assert!(!outcome.success && !project.installed().join("Contoso.Utility.1.1.0").exists(), "{outcome:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

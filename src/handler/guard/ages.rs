@@ -15,6 +15,7 @@ use super::{
     Version, Wanted, named, whole,
 };
 use crate::{
+    access::Audience,
     cache::{Extent, Seen},
     guard::{Policy, Release, pages, registered, version_list, versions_of},
     ident::{FeedRef, NpmName, NugetId, NugetVersion},
@@ -29,11 +30,13 @@ const AT_ONCE: usize = 4;
 // === impl Handler ===
 
 impl Handler {
-    /// Notes the versions that a document names, where a guard asks for their age.
-    pub(in crate::handler) async fn sight(&self, route: &DocumentRoute, body: &Bytes) {
-        let extent = match (&route.document, &route.feed.view) {
-            (Document::Packument(_), None) => Extent::Whole,
-            (Document::VersionList(_), None) => Extent::Versions,
+    /// Notes the versions that a document names, where a guard asks for their age. What `audience` sees may be less than
+    /// others do.
+    pub(in crate::handler) async fn sight(&self, audience: Audience, route: &DocumentRoute, body: &Bytes) {
+        let extent = match &route.document {
+            _ if !is_whole(audience, &route.feed) => Extent::Part,
+            Document::Packument(_) => Extent::Whole,
+            Document::VersionList(_) => Extent::Versions,
             _ => Extent::Part,
         };
         self.sight_as(route, body, extent).await;
@@ -140,7 +143,7 @@ impl Handler {
         for some in readable.chunks(AT_ONCE) {
             try_join_all(some.iter().map(|page| self.sighted(request, feed, (*page).clone()))).await?;
         }
-        if feed.view.is_none() && !body.is_empty() {
+        if is_whole(request.caller.audience(), feed) && !body.is_empty() {
             let route = DocumentRoute { feed: feed.clone(), document: index };
             self.sight_as(&route, &body, Extent::Times).await;
         }
@@ -165,10 +168,16 @@ impl Handler {
         let body = body.unwrap_or_default();
         if !body.is_empty() {
             // Not when it came: it may have been stored before there was a rule.
-            self.sight(&route, &body).await;
+            self.sight(request.caller.audience(), &route, &body).await;
         }
         Ok(body)
     }
+}
+
+/// Whether documents of `feed` name all versions: a view has only some, and so may have who comes without a credential,
+/// to whom a public feed shows nothing of its upstream sources (facts §3.3).
+fn is_whole(audience: Audience, feed: &FeedRef) -> bool {
+    audience == Audience::Authenticated && feed.view.is_none()
 }
 
 fn page(id: &NugetId, lower: &str, upper: &str) -> Option<Document> {
