@@ -20,7 +20,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-pub use attempts::{Attempt, Attempts};
+pub use attempts::{Attempt, Attempts, Unknown};
 pub use caller::{Audience, Caller, CallerId, CallerKey};
 pub use gateway::{Asking, By, Gateway, GatewayError, Stranger};
 pub use places::{Same, Scope, same_feed};

@@ -26,7 +26,7 @@ pub struct Access {
     pub grace: Duration,
     /// Which feed a name means: names can be re-pointed, so they are asked about again (facts §2).
     pub identity_ttl: Duration,
-    /// Refusals of credentials that one address may cause at the service within a minute.
+    /// Refusals of credentials that one address, or one credential, may cause at the service within a minute.
     pub denied_per_minute: usize,
     /// The file of gate tokens; `None`: there are none.
     pub tokens: Option<PathBuf>,

@@ -4,14 +4,14 @@
 //! A stranger waits for the answer to one question, whether it may read the feed, whatever is stored: so neither the
 //! answer nor its time tells what is. How many refusals that may cost the service is limited by address.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use http::Method;
 use tokio::task::JoinSet;
 
 use super::{Handler, HandlerError, Outcome, Request, permission::is_denial, reads, wishes::Wishes};
 use crate::{
-    access::{Asking, Audience, Caller, Standing},
+    access::{Asking, Audience, Caller, Standing, Unknown},
     config::access::Rights,
     ident::FeedRef,
     route::Target,
@@ -71,8 +71,8 @@ impl Handler {
         }
     }
 
-    /// The address of a caller with a credential of which nothing is known where it asks.
-    pub(super) fn stranger(&self, request: &Request) -> Option<IpAddr> {
+    /// A caller with a credential of which nothing is known where it asks.
+    pub(super) fn stranger(&self, request: &Request) -> Option<Unknown> {
         let caller = &request.caller;
         if caller.is_gate() || caller.audience() == Audience::Anonymous {
             return None;
@@ -80,37 +80,38 @@ impl Handler {
         let known = request.route.target.feed().is_some_and(|feed| {
             !matches!(self.standing(caller, &self.identified_now(feed)), Standing::Unknown)
         });
-        request.address.filter(|_| !known)
+        let address = request.address.filter(|_| !known)?;
+        Some(Unknown { address, caller: *caller.id() })
     }
 
-    /// Answers a stranger, within what its address may still cost.
+    /// Answers a stranger, within what its address and its credential may still cost.
     pub(super) async fn answer_stranger(
         &self,
         request: &mut Request,
-        address: IpAddr,
+        who: Unknown,
     ) -> Result<Outcome, HandlerError> {
         let too_many = |retry_after| HandlerError::Attempts { retry_after };
         let passes = matches!(request.route.target, Target::Passthrough(_) | Target::Audit(_));
         if !reads(request) || passes || Wishes::of(&request.headers).only_if_cached {
-            self.parts.attempts.check(address).map_err(too_many)?;
-            return self.answer_known(request, Some(address)).await;
+            self.parts.attempts.check(&who).map_err(too_many)?;
+            return self.answer_known(request, Some(who)).await;
         }
-        let place = self.parts.attempts.begin(address).await.map_err(too_many)?;
+        let place = self.parts.attempts.begin(&who).await.map_err(too_many)?;
         self.identify(request).await?;
         // A feed whose index gave no word just now is not asked for it again: the request itself is the question then.
         if let Some(feed) = request.route.target.feed().filter(|feed| feed.is_identified()) {
             self.permission(request, feed).await?;
         }
         drop(place);
-        self.answer_known(request, Some(address)).await
+        self.answer_known(request, Some(who)).await
     }
 
     /// Counts the end of what a stranger asked.
-    pub(super) fn note_attempt(&self, address: IpAddr, error: &HandlerError) {
+    pub(super) fn note_attempt(&self, who: &Unknown, error: &HandlerError) {
         if let HandlerError::Refused(refusal) = error
             && is_denial(refusal.status)
         {
-            self.parts.attempts.refused(address);
+            self.parts.attempts.refused(who);
         }
     }
 }

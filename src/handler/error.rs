@@ -87,8 +87,8 @@ pub enum HandlerError {
     /// The caller may not use the gate's own credential here.
     #[error(transparent)]
     Stranger(#[from] Stranger),
-    /// The address of the caller has shown the service too many credentials that it refused.
-    #[error("too many credentials from this address were refused")]
+    /// The service refused too much that came from the caller's address, or with its credential.
+    #[error("too many credentials from this address were refused, or this one too often")]
     Attempts {
         /// How long it is to wait.
         retry_after: Duration,

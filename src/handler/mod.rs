@@ -62,7 +62,7 @@ pub use reply::{CacheStatus, PackageBody, Reply, ReplyBody};
 pub use verify::{Verification, Verified};
 
 use crate::{
-    access::{Access, Attempts, Caller, Gateway},
+    access::{Access, Attempts, Caller, Gateway, Unknown},
     blob::BlobStore,
     cache::{
         Coalescer, DocumentCache, Entry, Flown, Generations, Identities, NegativeCache, PackageIndex, Pins,
@@ -136,8 +136,8 @@ pub struct Forward {
     pub authorization: Option<HeaderValue>,
     /// Whether that is the gate's own.
     pub by_gate: bool,
-    /// The address to which a refusal of the credential is counted: nothing was known of it.
-    pub stranger: Option<IpAddr>,
+    /// To whom a refusal of the credential is counted, if nothing was known of it.
+    pub stranger: Option<Unknown>,
 }
 
 /// The kinds of request, for labels and logs.
@@ -297,19 +297,19 @@ impl Handler {
         let stranger = self.stranger(request);
         let answer = match stranger {
             None => self.answer_known(request, None).await,
-            Some(address) => self.answer_stranger(request, address).await,
+            Some(who) => self.answer_stranger(request, who).await,
         };
-        if let (Some(address), Err(error)) = (stranger, &answer) {
-            self.note_attempt(address, error);
+        if let (Some(who), Err(error)) = (stranger, &answer) {
+            self.note_attempt(&who, error);
         }
         answer
     }
 
-    /// Answers a caller who may ask. `stranger` is the address of one of whom nothing was known.
+    /// Answers a caller who may ask. `stranger` is one of whom nothing was known.
     async fn answer_known(
         &self,
         request: &mut Request,
-        stranger: Option<IpAddr>,
+        stranger: Option<Unknown>,
     ) -> Result<Outcome, HandlerError> {
         let reads = reads(request);
         if let Target::Audit(_) = request.route.target {
@@ -359,8 +359,8 @@ impl Handler {
     /// The service answered a forwarded request; a refusal of the credential is counted.
     pub fn answered(&self, forward: &Forward, status: StatusCode) {
         // A 403 may be about the package: a version that is there already (facts §6).
-        if let Some(address) = forward.stranger.filter(|_| status == StatusCode::UNAUTHORIZED) {
-            self.parts.attempts.refused(address);
+        if let Some(who) = forward.stranger.filter(|_| status == StatusCode::UNAUTHORIZED) {
+            self.parts.attempts.refused(&who);
         }
     }
 
@@ -412,7 +412,7 @@ impl Handler {
 // === impl Forward ===
 
 impl Forward {
-    fn new(request: &Request, client: Client, stranger: Option<IpAddr>) -> Self {
+    fn new(request: &Request, client: Client, stranger: Option<Unknown>) -> Self {
         let Route { org, target, .. } = &request.route;
         let service = if target.is_on_feeds_host() { Service::Feeds } else { Service::Pkgs };
         let effect = target.effect(&request.method);
