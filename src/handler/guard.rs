@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use prometheus::{IntCounterVec, Opts, Registry};
 
-pub(super) use sieve::Sieve;
-
+pub(super) use self::sieve::Sieve;
+use self::sieve::is_search;
 use super::{Handler, HandlerError, Request, permission::Permission};
 use crate::{
     access::{Same, same_feed},
@@ -88,11 +88,16 @@ impl Handler {
         request: &Request,
         route: &DocumentRoute,
     ) -> Result<(), HandlerError> {
-        let wanted = (!self.guards_nothing()).then(|| Wanted::of_document(&route.document)).flatten();
-        match wanted {
-            Some(wanted) => self.guard(request, &route.feed, &wanted).await,
-            None => Ok(()),
+        if self.guards_nothing() {
+            return Ok(());
         }
+        if let Some(wanted) = Wanted::of_document(&route.document) {
+            return self.guard(request, &route.feed, &wanted).await;
+        }
+        if is_search(&route.document) {
+            self.learn_feeds(request, &route.feed).await;
+        }
+        Ok(())
     }
 
     /// The same for the bytes of a version.

@@ -1,7 +1,8 @@
 //! Reads that the gate does not recognise: asked of the service each time, never stored.
 //!
 //! They go through the gate's own client and not through Pingora's proxied path, because a redirect to a
-//! signed URL must be followed inside, and a URL of the service in a JSON or XML answer must not leave.
+//! signed URL must be followed inside, and a URL of the service in a JSON or XML answer must not leave. Where rules keep
+//! packages from builds, they are asked before ([`super::guard`]).
 //!
 //! What [`crate::policy`] keeps of mounts would be nothing here: the service says `no-cache` of all JSON and XML and gives
 //! no validator with it (facts §8), and bytes come from signed URLs, whose headers are not those of the route.

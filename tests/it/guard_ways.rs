@@ -40,6 +40,21 @@ async fn a_rule_of_a_feed_holds_by_guids_before_anybody_asks_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_search_by_a_guid_shows_what_is_pinned_to_its_feed() {
+    let pin = "[[pin]]\nnames = [\"Contoso.*\"]\nfeeds = [\"contoso/main\"]\n";
+    for search in ["v3/query2/?q=contoso", "v2/Search()?searchTerm='contoso'"] {
+        let scene = scene(pin, Clock::system()).await;
+        let main = scene.simulator.feed_guid("contoso/main");
+        let found = scene.get(&format!("contoso/_packaging/{main}/nuget/{search}")).await;
+        assert!(
+            found.status == 200 && found.text().contains("Contoso.Utility"),
+            "{search}: {}",
+            found.text()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rule_of_a_feed_that_nobody_knows_holds_for_every_guid() {
     let rules = "[[guard]]\nfeeds = [\"contoso/nowhere\"]\ndeny = [\"evil\"]\n\
         [[pin]]\nnames = [\"left-pad\"]\nfeeds = [\"contoso/nowhere\"]\n";

@@ -110,7 +110,8 @@ fn stamped(stamp: u64, seen: Option<&Seen>) -> u64 {
     hasher.finish()
 }
 
-fn is_search(document: &Document) -> bool {
+/// Whether a document names any packages, of a feed as a whole.
+pub(super) fn is_search(document: &Document) -> bool {
     match document {
         Document::Search(_) => true,
         Document::Odata(odata) => matches!(
