@@ -14,7 +14,7 @@ mod traces;
 use std::{net::SocketAddr, sync::mpsc, thread::JoinHandle, time::Duration};
 
 use anyhow::{Context as _, Result};
-use prometheus::Registry;
+use prometheus::{IntCounter, Registry};
 use tokio::sync::oneshot;
 
 use crate::{admin::Control, clock::Clock, config::Config, disk::watch, handler::Modes};
@@ -34,6 +34,7 @@ pub struct Gate {
     registry: Registry,
     modes: Modes,
     reloads: Reloads,
+    lost_lines: IntCounter,
     /// Copies of those that its listeners have, which close with these.
     sockets: Sockets,
     drain_timeout: Duration,
@@ -66,13 +67,14 @@ impl Gate {
             runtime.shutdown_timeout(TASKS_END);
         })?;
         let started = reported.recv().context("the gate's thread ended while it started")??;
-        let Started { addresses, admin_address, registry, modes, reloads, sockets } = started;
+        let Started { addresses, admin_address, registry, modes, reloads, lost_lines, sockets } = started;
         Ok(Self {
             addresses,
             admin_address,
             registry,
             modes,
             reloads,
+            lost_lines,
             sockets,
             drain_timeout,
             stop: Some(stop),
@@ -108,6 +110,11 @@ impl Gate {
     /// What becomes of configurations that are read again.
     pub fn reloads(&self) -> &Reloads {
         &self.reloads
+    }
+
+    /// Counts lines of the program's log that nobody took.
+    pub fn lost_lines(&self) -> &IntCounter {
+        &self.lost_lines
     }
 
     /// How long requests in progress may take once it stops.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use prometheus::Registry;
+use prometheus::{IntCounter, Registry};
 use tokio::{
     sync::oneshot,
     task::JoinSet,
@@ -58,6 +58,7 @@ pub(super) struct Started {
     pub(super) registry: Registry,
     pub(super) modes: Modes,
     pub(super) reloads: Reloads,
+    pub(super) lost_lines: IntCounter,
     pub(super) sockets: Sockets,
 }
 
@@ -99,7 +100,7 @@ impl Running {
         let shared =
             Shared { database: &database, store: &store, throttle: &throttle, key: &key, spans: &spans };
         let (handler, mounts) = handlers(&config, &clock, &registry, &shared)?;
-        let metrics = EdgeMetrics::new(&registry)?;
+        let (metrics, lost_lines) = (EdgeMetrics::new(&registry)?, lost_lines(&registry)?);
         let intake = intake(&config, &clock, &key, mounts.paths().clone());
         let (errands, archives, explainer) = stand_ins(&config, &handler, &intake, &registry)?;
         let pinning = Pinning::open(handler.clone(), store.clone(), Arc::clone(&intake.collections)).await?;
@@ -132,7 +133,7 @@ impl Running {
         };
         let (readiness, polls) = (admin.readiness.clone(), background(&admin, &mounts, &config.store));
         let (modes, reloads) = (handler.parts().modes.clone(), Reloads::new(&registry, clock.now())?);
-        let started = Started { addresses, admin_address, registry, modes, reloads, sockets };
+        let started = Started { addresses, admin_address, registry, modes, reloads, lost_lines, sockets };
         let running = Self {
             store,
             database,
@@ -235,6 +236,13 @@ fn throttle(config: &Config, registry: &Registry) -> Result<Arc<Throttle>> {
     let throttle = Throttle::new(&Limits::from(&config.throttle));
     Load::register(registry, throttle.clone())?;
     Ok(Arc::new(throttle))
+}
+
+fn lost_lines(registry: &Registry) -> Result<IntCounter> {
+    let help = "Lines of the log that were lost: whoever reads it took none, or too slowly.";
+    let lost_lines = IntCounter::new("feedgate_log_lost_lines_total", help)?;
+    registry.register(Box::new(lost_lines.clone()))?;
+    Ok(lost_lines)
 }
 
 fn caller_key(config: &Config) -> Result<Arc<CallerKey>> {

@@ -17,6 +17,7 @@ mod healthcheck;
 mod import;
 mod level;
 mod log;
+mod log_queue;
 mod man;
 mod mode;
 mod objects;

@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::{
     Context,
     level::{Level, SetLevel},
+    log_queue::LogQueue,
     reload::{Reload, refusal},
     upgrade,
 };
@@ -36,22 +37,25 @@ impl Serve {
         // Before anybody can know that the gate is there.
         let signals = runtime.block_on(async { Signals::new() })?;
         let loaded = context.load()?;
-        let level = Level::new(loaded.config.log.level, start_log(&loaded.config.log)?);
+        let lines = LogQueue::start(std::io::stderr())?;
+        let _written = Flushed(&lines);
+        let level = Level::new(loaded.config.log.level, start_log(&loaded.config.log, lines.clone())?);
         let (control, orders) = Control::new();
-        let gate = start(loaded.config.clone(), control)?;
+        let gate = start(loaded.config.clone(), control, &lines)?;
+        lines.count_losses(gate.lost_lines().clone());
         let mut running = Running { reload: Reload::new(loaded, &gate, level), orders, gate: &gate, context };
         match runtime.block_on(running.obey(signals)) {
             Next::Stop => {
                 gate.stop();
                 Ok(ExitCode::SUCCESS)
             }
-            Next::Upgrade => match upgrade::replace(gate.hand_over())? {},
+            Next::Upgrade => match upgrade::replace(gate.hand_over(), &lines)? {},
         }
     }
 }
 
 /// Starts the gate on what was handed to this process; if that fails, the program that handed it over runs again.
-fn start(config: Config, control: Control) -> anyhow::Result<Gate> {
+fn start(config: Config, control: Control, lines: &LogQueue) -> anyhow::Result<Gate> {
     let Inheritance { sockets, former } = Inheritance::take()?;
     let way_back = Inheritance { sockets: sockets.try_clone()?, former };
     Gate::start_on(config, Clock::system(), sockets, control).map_err(|error| {
@@ -61,8 +65,17 @@ fn start(config: Config, control: Control) -> anyhow::Result<Gate> {
                 "no start; going back to the program before this one"
             );
         }
-        upgrade::go_back(way_back).unwrap_or(error)
+        upgrade::go_back(way_back, lines).unwrap_or(error)
     })
+}
+
+/// Writes the rest of the log when the program ends, in whatever way it does.
+struct Flushed<'a>(&'a LogQueue);
+
+impl Drop for Flushed<'_> {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
 }
 
 /// What comes after a gate.
@@ -172,12 +185,14 @@ impl Running<'_> {
     }
 }
 
-fn start_log(log: &Log) -> anyhow::Result<SetLevel> {
+fn start_log(log: &Log, lines: LogQueue) -> anyhow::Result<SetLevel> {
     let colours = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(log.level)?)
         .with_ansi(colours)
-        .with_writer(std::io::stderr);
+        // It would be told on standard error, where whoever reads the log may be gone.
+        .log_internal_errors(false)
+        .with_writer(lines);
     let (started, set_level): (_, SetLevel) = match log.format {
         LogFormat::Text => {
             let builder = builder.with_filter_reloading();

@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use super::Context;
+use super::{Context, log_queue::LogQueue};
 use crate::app::{Inheritance, Sockets};
 
 /// This program, even if its file has been replaced.
@@ -47,25 +47,27 @@ pub(super) async fn check(context: &Context) -> Result<()> {
 }
 
 /// Runs the program that is there now in this one's place, or else this one again. Returns only if neither can be run.
-pub(super) fn replace(sockets: Sockets) -> Result<std::convert::Infallible> {
+pub(super) fn replace(sockets: Sockets, log: &LogQueue) -> Result<std::convert::Infallible> {
     let again = sockets.try_clone()?;
     let former = File::open(SELF)
         .map_err(|error| tracing::warn!(%error, "there will be no way back to this program"))
         .ok();
-    let error = run(Inheritance { sockets, former }.command(invoked()));
+    let error = run(Inheritance { sockets, former }.command(invoked()), log);
     tracing::error!(error = format!("{error:#}"), "the new program does not run; starting this one again");
-    Err(run(Inheritance { sockets: again, former: None }.command(SELF)))
+    Err(run(Inheritance { sockets: again, former: None }.command(SELF), log))
 }
 
 /// Runs the program before this one again, if there is one. Returns only if that fails.
-pub(super) fn go_back(inheritance: Inheritance) -> Option<anyhow::Error> {
-    inheritance.former_command().map(run)
+pub(super) fn go_back(inheritance: Inheritance, log: &LogQueue) -> Option<anyhow::Error> {
+    inheritance.former_command().map(|command| run(command, log))
 }
 
-fn run(command: Result<Command>) -> anyhow::Error {
+fn run(command: Result<Command>, log: &LogQueue) -> anyhow::Error {
     match command {
         Ok(mut command) => {
             command.arg0(invoked()).args(std::env::args_os().skip(1));
+            // What waits in this program's memory is gone after that.
+            log.flush();
             anyhow!(command.exec()).context(command.get_program().display().to_string())
         }
         Err(error) => error,

@@ -4,8 +4,8 @@ use feedgate_simulator::{Scope, Simulator, Token, client};
 use serde_json::Value;
 
 use crate::{
-    process::Process,
-    support::{NPM, PAT, contoso},
+    process::{Process, Reading},
+    support::{NPM, PAT, contoso, until},
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -133,4 +133,37 @@ async fn of_hits_some_have_a_line_and_of_all_else_each() {
     scene.gate.logged_where(of("miss"), 0).await;
     let count = |cache| scene.gate.log_lines(of(cache)).len();
     assert_eq!([count("miss"), count("hit"), count("local")], [1, 3, 1]);
+}
+
+/// Lines of the log that were lost, by the gate's own word.
+async fn lost(gate: &Process) -> f64 {
+    let metrics = client::get(&gate.admin_url("metrics"), &[]).await.unwrap().text();
+    let value = metrics.lines().find_map(|line| line.strip_prefix("feedgate_log_lost_lines_total "));
+    value.unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_the_log_and_is_gone_costs_lines_and_no_request() {
+    let scene = Scene::new().await;
+    assert!(lost(&scene.gate).await < 1.0);
+    scene.gate.stop_reading(Reading::Over);
+    let path = format!("{NPM}/left-pad");
+    until(async || {
+        assert_eq!(scene.send("GET", &path, false, b"").await.status, 200);
+        lost(&scene.gate).await >= 3.0
+    })
+    .await;
+    assert_eq!(scene.gate.terminate().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_the_log_and_stalls_keeps_no_request_and_not_the_end() {
+    let scene = Scene::new().await;
+    scene.gate.stop_reading(Reading::Stalled);
+    // With all that there is to tell, a pipe is full after some dozens of requests.
+    assert_eq!(scene.gate.ask(&["log", "trace", "--for", "1h"]).await.0, Some(0));
+    for _ in 0..400 {
+        assert_eq!(scene.send("GET", "contoso//%zz", false, b"").await.status, 400);
+    }
+    assert_eq!(scene.gate.terminate().await, Some(0));
 }

@@ -26,6 +26,18 @@ pub struct Process {
     admin_address: String,
     file: PathBuf,
     log: watch::Receiver<Vec<Value>>,
+    reading: watch::Sender<Reading>,
+}
+
+/// What becomes of the log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// It is read.
+    On,
+    /// It is read no more, and its pipe stays open.
+    Stalled,
+    /// Its pipe is closed.
+    Over,
 }
 
 // === impl Process ===
@@ -56,13 +68,22 @@ impl Process {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (written, log) = watch::channel(Vec::new());
+        let (reading, mut told) = watch::channel(Reading::On);
         tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
+            loop {
+                let line = tokio::select! {
+                    line = lines.next_line() => line,
+                    Ok(_) = told.wait_for(|reading| *reading != Reading::On) => break,
+                };
+                let Ok(Some(line)) = line else { return };
                 let line: Value = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 written.send_modify(|log| log.push(line));
             }
+            // Until the process is dropped.
+            let _ = told.wait_for(|reading| *reading == Reading::Over).await;
         });
-        let mut process = Self { child, address: String::new(), admin_address: String::new(), file, log };
+        let (address, admin_address) = (String::new(), String::new());
+        let mut process = Self { child, address, admin_address, file, log, reading };
         let line = process.logged("listening").await;
         let text = |key: &str| line[key].as_str().unwrap().to_owned();
         (process.address, process.admin_address) = (text("address"), text("admin_address"));
@@ -93,6 +114,11 @@ impl Process {
             Ok(Ok(line)) => line,
             end => panic!("no such line in {:#?}: {:?}", *self.log.borrow(), end.map(drop)),
         }
+    }
+
+    /// Reads its log no more.
+    pub fn stop_reading(&self, reading: Reading) {
+        self.reading.send_replace(reading);
     }
 
     /// A URL of its operators' listener.
