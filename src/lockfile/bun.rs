@@ -1,7 +1,7 @@
 //! `bun.lock`: JSON with comments and trailing commas.
 //!
 //! A package is a list: `name@version`, the tarball's URL (empty for the usual one), what is known of it, its integrity.
-//! What comes from elsewhere has a place for the version and no URL.
+//! What comes from elsewhere has a place for the version and no URL: what is known of it comes second.
 
 use super::{
     Entry, Found, Mistake, clip,
@@ -27,8 +27,10 @@ pub(super) fn read(root: &Node) -> Result<Found, Mistake> {
         let Value::List(parts) = &entry.value else { return Err(refuse("must be a list")) };
         let spec = parts.first().ok_or_else(|| refuse("is an empty list"))?.text()?;
         let (name, version) = split_spec(spec).ok_or_else(|| refuse("is not `name@version`"))?;
-        if version.contains(':') {
-            found.npm(entry.line, name, "", Entry { resolved: Some(version), ..Entry::default() })?;
+        let second_is_text = parts.get(1).is_none_or(|part| matches!(part.value, Value::Text(_)));
+        if version.contains(':') || !second_is_text {
+            let integrity = parts.get(2).map(Node::text).transpose()?;
+            found.placed(entry.line, name, Entry { resolved: Some(version), integrity, optional: false })?;
             continue;
         }
         let [_, url, known, rest @ ..] = parts.as_slice() else {

@@ -264,17 +264,39 @@ impl Mistake {
 // === impl Found ===
 
 impl Found {
-    /// Takes a package of npm's from the place that `resolved` names; without one, from the registry.
+    /// Takes a package of npm's from the place that `resolved` names; without one, from the registry. Where the file has
+    /// no version but that place, its URL tells.
     fn npm(&mut self, line: usize, name: &str, version: &str, entry: Entry<'_>) -> Result<(), Mistake> {
+        let place = entry.resolved.unwrap_or_default();
         match entry.resolved.map_or(Origin::Registry, Origin::of) {
             Origin::Checkout => return Ok(()),
             Origin::Elsewhere => {
-                let source = entry.resolved.unwrap_or_default().to_owned();
-                self.foreign.push(Foreign { name: name.to_owned(), source });
+                self.foreign(name, place);
                 return Ok(());
             }
             Origin::Registry => {}
         }
+        if place.is_empty() || !(version.is_empty() || version.contains(':')) {
+            return self.locked(line, name, version, entry);
+        }
+        if let Some((name, version)) = origin::package(place) {
+            return self.locked(line, name.as_str(), &version, entry);
+        }
+        self.foreign(name, place);
+        Ok(())
+    }
+
+    /// Takes a package of npm's whose client goes to its place itself: what is no feed's there comes from elsewhere.
+    fn placed(&mut self, line: usize, name: &str, entry: Entry<'_>) -> Result<(), Mistake> {
+        let place = entry.resolved.unwrap_or_default();
+        if Origin::of(place) == Origin::Registry && origin::package_at(place).is_none() {
+            self.foreign(name, place);
+            return Ok(());
+        }
+        self.npm(line, name, "", entry)
+    }
+
+    fn locked(&mut self, line: usize, name: &str, version: &str, entry: Entry<'_>) -> Result<(), Mistake> {
         let integrity = match entry.integrity {
             Some(text) => {
                 Integrity::of_npm(text).map_err(|rule| Mistake::at(line, format!("{name}: {rule}")))?

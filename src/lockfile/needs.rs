@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use super::{Format, Integrity, Locked, LockedPackage, Lockfile, origin};
 use crate::{
     ident::FeedRef,
-    route::{self, Document, DocumentRoute, Package, PackageRoute, Route, Target},
+    route::{self, Document, DocumentRoute, Package, PackageRoute, Target},
 };
 
 /// Something that a build will ask for.
@@ -44,7 +44,7 @@ pub fn needs(lockfile: &Lockfile, feed: Option<&FeedRef>) -> Result<Vec<Need>, N
         );
     }
     for locked in &lockfile.packages {
-        let own = locked.resolved.as_deref().and_then(package_at);
+        let own = locked.resolved.as_deref().and_then(origin::package_at);
         let route = own.or_else(|| Some(by_convention(locked, feed?.clone())));
         let route = route.ok_or_else(|| NeedError(locked.package.to_string()))?;
         needs.extend(documents(lockfile.format, locked, &route.feed));
@@ -58,16 +58,6 @@ pub fn needs(lockfile: &Lockfile, feed: Option<&FeedRef>) -> Result<Vec<Need>, N
     let mut seen = HashSet::new();
     needs.retain(|need| seen.insert((need.path.clone(), need.integrity.clone())));
     Ok(needs)
-}
-
-/// The package that a URL of a feed names, at whatever host.
-fn package_at(url: &str) -> Option<PackageRoute> {
-    let host = url.split_once("://")?.1.split('/').next();
-    let Route { target, .. } = route::parse(host, origin::path(url)?).ok()?;
-    match target {
-        Target::Package(route) => Some(route),
-        Target::Document(_) | Target::Derived(_) | Target::Audit(_) | Target::Passthrough(_) => None,
-    }
 }
 
 /// Where a feed has a package.

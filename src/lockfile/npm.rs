@@ -37,7 +37,8 @@ fn folders(root: &Node) -> Result<Found, Mistake> {
             (Some(version), _) => version,
             // Optional peers that are not installed have an entry and no version.
             (None, None) => continue,
-            (None, Some(_)) => return Err(Mistake::at(entry.line, format!("{} has no version", clip(name)))),
+            // What is from no registry needs none in its package.json.
+            (None, Some(_)) => "",
         };
         found.npm(entry.line, name, version, with(entry, resolved)?)?;
     }

@@ -3,7 +3,10 @@
 use percent_encoding::percent_decode_str;
 
 use super::Integrity;
-use crate::{ident::NpmName, route};
+use crate::{
+    ident::NpmName,
+    route::{self, PackageRoute, Target},
+};
 
 /// Schemes of what lies in the checkout.
 const CHECKOUT: [&str; 6] = ["file:", "link:", "workspace:", "portal:", "patch:", "root:"];
@@ -43,6 +46,22 @@ pub(super) fn tarball(url: &str) -> Option<(NpmName, String)> {
     let scope = segments.next().filter(|scope| scope.starts_with('@'));
     let name = scope.map_or_else(|| bare.to_owned(), |scope| format!("{scope}/{bare}"));
     Some((NpmName::parse(&name).ok()?, file.to_owned()))
+}
+
+/// Name and version that such a URL names.
+pub(super) fn package(url: &str) -> Option<(NpmName, String)> {
+    let (name, file) = tarball(url)?;
+    let version = route::npm_version(&name, &file)?.to_owned();
+    Some((name, version))
+}
+
+/// The package that a URL of a feed names, at whatever host.
+pub(super) fn package_at(url: &str) -> Option<PackageRoute> {
+    let host = url.split_once("://")?.1.split('/').next();
+    match route::parse(host, path(url)?).ok()?.target {
+        Target::Package(route) => Some(route),
+        Target::Document(_) | Target::Derived(_) | Target::Audit(_) | Target::Passthrough(_) => None,
+    }
 }
 
 /// The path of an http URL, without query and fragment.

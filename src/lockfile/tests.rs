@@ -52,9 +52,10 @@ fn npm_version_1_nests_its_packages() {
         "alias": { "version": "npm:@scope/real@1.0.0-rc.1", "integrity": "sha512-HASH", "optional": true },
         "inside": { "version": "1.0.0", "bundled": true },
         "here": { "version": "file:../here" },
+        "url": { "version": "https://r.example/@scope/url/-/url-1.2.3.tgz", "integrity": "sha512-HASH" },
         "git": { "version": "git+ssh://git@example.com/a.git#1f", "from": "a@1" }
     } }"#;
-    let expected = "left-pad@1.3.0 sha512, @scope/real@1.0.0-rc.1? sha512, b@2.0.0 sha1, \
+    let expected = "left-pad@1.3.0 sha512, @scope/real@1.0.0-rc.1? sha512, @scope/url@1.2.3 sha512, b@2.0.0 sha1, \
                     (git git+ssh://git@example.com/a.git#1f)";
     check("package-lock.json", text, expected);
 }
@@ -74,10 +75,14 @@ fn npm_versions_2_and_3_list_folders() {
             "node_modules/ours": { "resolved": "packages/ours", "link": true },
             "node_modules/peer": { "optional": true, "peer": true },
             "packages/ours": { "version": "1.0.0" },
+            "node_modules/bare": { "resolved": "git+ssh://git@example.com/bare.git#1f" },
+            "node_modules/local": { "resolved": "file:local.tgz", "integrity": "sha512-HASH" },
+            "node_modules/url": { "resolved": "https://r.example/url/-/url-1.2.3.tgz", "integrity": "sha512-HASH" },
+            "node_modules/odd": { "resolved": "https://r.example/odd/-/else.tgz" },
             "node_modules/tar": { "version": "1.0.0", "resolved": "https://example.com/tar.tgz", "integrity": "sha512-HASH" }
         } }"#;
-        let expected =
-            "left-pad@1.3.0 sha512, @scope/b@2.0.0?, real@1.0.0, (tar https://example.com/tar.tgz)";
+        let expected = "left-pad@1.3.0 sha512, @scope/b@2.0.0?, real@1.0.0, url@1.2.3 sha512, (bare git+ssh://git@example.com/bare.git#1f), \
+             (odd https://r.example/odd/-/else.tgz), (tar https://example.com/tar.tgz)";
         check("npm-shrinkwrap.json", &text.replace("NUMBER", &version.to_string()), expected);
     }
 }
@@ -128,8 +133,12 @@ fn yarn_berry_names_packages_by_their_resolution() {
         \"alias@npm:real@1\":\n  version: 1.0.0\n  resolution: \"real@npm:1.0.0::__archiveUrl=https%3A%2F%2Fr.example%2Freal%2F-%2Freal-1.0.0.tgz\"\n  conditions: os=linux & cpu=x64\n  languageName: node\n  linkType: hard\n\n\
         \"app@workspace:.\":\n  version: 0.0.0-use.local\n  resolution: \"app@workspace:.\"\n  languageName: unknown\n  linkType: soft\n\n\
         \"c@patch:c@npm%3A1.0.0#./c.patch\":\n  version: 1.0.0\n  resolution: \"c@patch:c@npm%3A1.0.0#./c.patch::version=1.0.0\"\n  languageName: node\n  linkType: hard\n\n\
-        \"g@https://git.example/g.git\":\n  version: 1.0.0\n  resolution: \"g@https://git.example/g.git#commit=0123\"\n  languageName: node\n  linkType: hard\n";
-    check("yarn.lock", text, "@scope/a@1.1.0, real@1.0.0?, (g https://git.example/g.git#commit=0123)");
+        \"g@https://git.example/g.git\":\n  version: 1.0.0\n  resolution: \"g@https://git.example/g.git#commit=0123\"\n  languageName: node\n  linkType: hard\n\n\
+        \"u@FEED/u/-/u-1.2.3.tgz\":\n  version: 1.2.3\n  resolution: \"u@FEED/u/-/u-1.2.3.tgz\"\n  languageName: node\n  linkType: hard\n\n\
+        \"v@https://r.example/v/-/v-1.2.3.tgz\":\n  version: 1.2.3\n  resolution: \"v@https://r.example/v/-/v-1.2.3.tgz\"\n  languageName: node\n  linkType: hard\n";
+    let expected = "@scope/a@1.1.0, real@1.0.0?, u@1.2.3, (g https://git.example/g.git#commit=0123), \
+                    (v https://r.example/v/-/v-1.2.3.tgz)";
+    check("yarn.lock", text, expected);
 }
 
 #[test]
@@ -144,9 +153,15 @@ fn bun_writes_lists_with_trailing_commas() {
         "left-pad/inside": ["inside@1.0.0", "", { "bundled": true }, "sha512-HASH"],
         "ours": ["ours@workspace:packages/ours"],
         "g": ["g@github:a/g#0123", {}, "a-g-0123"],
+        "local": ["local@./local.tgz", {}],
+        "local-2": ["local-2@../local.tgz", {}, "sha512-HASH"],
+        "u": ["u@FEED/u/-/u-1.2.3.tgz", { "dependencies": { "left-pad": "1" } }, "sha512-HASH"],
+        "v": ["v@https://r.example/v/-/v-1.2.3.tgz", {}],
       }
     }"#;
-    check("bun.lock", text, "left-pad@1.3.0 sha512, @scope/real@1.0.0? sha512, (g github:a/g#0123)");
+    let expected = "left-pad@1.3.0 sha512, @scope/real@1.0.0? sha512, u@1.2.3 sha512, (g github:a/g#0123), \
+                    (v https://r.example/v/-/v-1.2.3.tgz)";
+    check("bun.lock", text, expected);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) fn read(documents: &[Node]) -> Result<Found, Mistake> {
         let (name, place) =
             split_spec(resolution).ok_or_else(|| refuse("its resolution is not `name@protocol:place`"))?;
         let Some(place) = place.strip_prefix("npm:") else {
-            found.npm(entry.line, name, "", Entry { resolved: Some(place), ..Entry::default() })?;
+            found.placed(entry.line, name, Entry { resolved: Some(place), ..Entry::default() })?;
             continue;
         };
         let (version, bindings) = place.split_once("::").unwrap_or((place, ""));
