@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     exchange::{Answer, Request},
+    health::Readiness,
     problem::Problem,
     router::Route,
 };
@@ -119,16 +120,20 @@ impl Asked {
     }
 }
 
-/// The routes of all that.
-pub(super) fn routes(control: &Control) -> Vec<Route> {
+/// The routes of all that. Once an operator knows that the gate drains, `readiness` says so too.
+pub(super) fn routes(control: &Control, readiness: &Readiness) -> Vec<Route> {
     let order = |method, pattern, wanted| {
         Route::waiting(method, pattern, control, move |control, _| async move {
             Answer::json(&control.order(wanted).await?)
         })
     };
-    let drain = Route::waiting(Method::POST, "/admin/v1/drain", control, |control, _| async move {
-        Ok(Answer::json(&control.order(Wanted::Drain).await?)?.with_status(StatusCode::ACCEPTED))
-    });
+    let both = (control.clone(), readiness.clone());
+    let drain =
+        Route::waiting(Method::POST, "/admin/v1/drain", &both, |(control, readiness), _| async move {
+            let told = control.order(Wanted::Drain).await?;
+            readiness.set(false);
+            Ok(Answer::json(&told)?.with_status(StatusCode::ACCEPTED))
+        });
     let switch =
         Route::waiting(Method::PUT, "/admin/v1/log", control, |control, request: Request| async move {
             Answer::json(&control.order(request.json::<Asked>()?.read()?).await?)

@@ -127,7 +127,7 @@ impl Admin {
             errands::routes(&self.errands, &self.jobs),
             archives::routes(&self.archives, &self.errands),
             explain::routes(&self.explainer),
-            control::routes(&self.control),
+            control::routes(&self.control, &self.readiness),
             pins::routes(&pinning),
         ])
     }

@@ -2,8 +2,11 @@
 //!
 //! One connection for each request: there are few. Errors of the API come back as [`Refused`], with the words of its
 //! problem document. Long work is followed by [`Client::job`], which also ends it when the person presses Ctrl-C.
+//!
+//! An answer may take as long as it does: what a person asks for can be much work. But a gate that says nothing for some
+//! time is asked for a sign of life on another connection, so that no command waits for one that is stopped or unreachable.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, pin::pin, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -11,7 +14,6 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -19,11 +21,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::output::Output;
+use super::{output::Output, progress::Progress};
 use crate::{config::Admin, redact::Secret};
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long a gate may say nothing before it is asked for a sign of life, and how long that may take.
+const QUIET: Duration = Duration::from_secs(10);
+const SIGN: Duration = Duration::from_secs(5);
 /// How often a job is looked at.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -40,6 +45,8 @@ pub enum AdminAddress {
 pub struct Client {
     address: AdminAddress,
     token: Option<Secret<String>>,
+    quiet: Duration,
+    sign: Duration,
 }
 
 /// An answer that is not a success.
@@ -108,7 +115,7 @@ impl fmt::Display for AdminAddress {
 impl Client {
     /// A client of the gate at `address`, which may want a token.
     pub fn new(address: AdminAddress, token: Option<Secret<String>>) -> Self {
-        Self { address, token }
+        Self { address, token, quiet: QUIET, sign: SIGN }
     }
 
     /// GETs a path with its query; the JSON of the answer.
@@ -116,7 +123,7 @@ impl Client {
     /// # Errors
     /// When there is no gate, or the answer is [`Refused`] or no JSON.
     pub async fn get(&self, path: &str) -> Result<Value> {
-        json(self.exchange(Method::GET, path, empty()).await?).await
+        self.alive(async { json(self.exchange(Method::GET, path, empty()).await?).await }).await
     }
 
     /// Sends a JSON value; the JSON of the answer.
@@ -125,7 +132,7 @@ impl Client {
     /// As [`Client::get`].
     pub async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
         let body = Full::new(Bytes::from(body.to_string())).map_err(|never| match never {}).boxed();
-        json(self.exchange(method, path, body).await?).await
+        self.alive(async { json(self.exchange(method, path, body).await?).await }).await
     }
 
     /// GETs a path; its status and text, whatever they are.
@@ -133,13 +140,17 @@ impl Client {
     /// # Errors
     /// When there is no gate or its answer breaks off.
     pub async fn text(&self, path: &str) -> Result<(StatusCode, String)> {
-        let response = self.exchange(Method::GET, path, empty()).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await.context("the answer broke off")?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+        let asked = async {
+            let response = self.exchange(Method::GET, path, empty()).await?;
+            let status = response.status();
+            let body = response.into_body().collect().await.context("the answer broke off")?.to_bytes();
+            Ok((status, String::from_utf8_lossy(&body).into_owned()))
+        };
+        self.alive(asked).await
     }
 
-    /// Sends a request with a body of any kind; the answer as it comes, when it is a success.
+    /// Sends a request with a body of any kind; the answer as it comes, when it is a success. Reading it is for
+    /// [`Client::alive`].
     ///
     /// # Errors
     /// When there is no gate, or the answer is [`Refused`].
@@ -149,7 +160,7 @@ impl Client {
         path: &str,
         body: BoxBody<Bytes, std::io::Error>,
     ) -> Result<Response<Incoming>> {
-        let response = self.exchange(method, path, body).await?;
+        let response = self.alive(self.exchange(method, path, body)).await?;
         if response.status().is_success() { Ok(response) } else { Err(refused(response).await.into()) }
     }
 
@@ -161,23 +172,44 @@ impl Client {
     pub async fn job(&self, path: &str, body: &Value, output: Output) -> Result<Value> {
         let mut job = self.send(Method::POST, path, body).await?;
         let one = format!("/admin/v1/jobs/{}", job["id"].as_str().context("the answer names no job")?);
-        let bar = if output.is_json() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let bar = Progress::steps(output);
+        let mut interrupted = pin!(tokio::signal::ctrl_c());
         while job["state"] == "running" {
-            show(&bar, &job["progress"]);
+            bar.show(&job["progress"]);
+            let look = async {
+                tokio::time::sleep(POLL).await;
+                self.get(&one).await
+            };
             tokio::select! {
-                () = tokio::time::sleep(POLL) => job = self.get(&one).await?,
-                _ = tokio::signal::ctrl_c() => {
+                looked = look => job = looked?,
+                _ = &mut interrupted => {
                     self.send(Method::DELETE, &one, &Value::Null).await?;
-                    bar.finish_and_clear();
                     anyhow::bail!("cancelled");
                 }
             }
         }
-        bar.finish_and_clear();
+        drop(bar);
         match job["state"].as_str() {
             Some("done") => Ok(job["result"].take()),
             Some("failed") => Err(problem(StatusCode::INTERNAL_SERVER_ERROR, &job["problem"]).into()),
             _ => anyhow::bail!("the job was cancelled"),
+        }
+    }
+
+    /// Waits for `work` as long as the gate lives.
+    ///
+    /// # Errors
+    /// Those of `work`; when the gate gives no sign of life.
+    pub async fn alive<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut work = pin!(work);
+        loop {
+            if let Ok(done) = timeout(self.quiet, &mut work).await {
+                return done;
+            }
+            let sign = timeout(self.sign, self.exchange(Method::GET, "/livez", empty())).await;
+            sign.with_context(|| {
+                format!("the gate at {} takes connections and answers nothing: is it stopped?", self.address)
+            })??;
         }
     }
 
@@ -205,7 +237,8 @@ impl Client {
                 speak(stream.with_context(told)?, request).await
             }
             AdminAddress::Unix(path) => {
-                speak(UnixStream::connect(path).await.with_context(told)?, request).await
+                let stream = timeout(CONNECT, UnixStream::connect(path)).await.with_context(told)?;
+                speak(stream.with_context(told)?, request).await
             }
         };
         asked.with_context(told)
@@ -249,25 +282,55 @@ fn empty() -> BoxBody<Bytes, std::io::Error> {
     Full::new(Bytes::new()).map_err(|never| match never {}).boxed()
 }
 
-fn show(bar: &ProgressBar, progress: &Value) {
-    let count = |key: &str| progress[key].as_u64().unwrap_or(0);
-    if count("total") > 0 && bar.length().is_none() {
-        // A template that does not parse leaves the bar as it was.
-        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} {msg}") {
-            bar.set_style(style);
-        }
-    }
-    if count("total") > 0 {
-        bar.set_length(count("total"));
-    }
-    bar.set_position(count("done"));
-    bar.set_message(progress["note"].as_str().unwrap_or_default().to_owned());
-}
-
 #[cfg(test)]
 mod tests {
-    use super::AdminAddress;
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        sync::Semaphore,
+    };
+
+    use super::{AdminAddress, Client};
     use crate::config::Admin;
+
+    /// A gate that answers signs of life at once, if it has any, and everything else after three of them.
+    async fn gate(lives: bool) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(Semaphore::new(0));
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let asked = Arc::clone(&asked);
+                tokio::spawn(async move {
+                    let mut head = [0; 1024];
+                    let read = stream.read(&mut head).await.unwrap();
+                    if !lives {
+                        std::future::pending::<()>().await;
+                    }
+                    if head[..read].starts_with(b"GET /livez ") {
+                        asked.add_permits(1);
+                    } else {
+                        asked.acquire_many(3).await.unwrap().forget();
+                    }
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+                });
+            }
+        });
+        let quiet = Duration::from_millis(20);
+        Client { quiet, ..Client::new(AdminAddress::Tcp(address), None) }
+    }
+
+    #[tokio::test]
+    async fn a_gate_that_lives_is_waited_for_and_no_other() {
+        let client = gate(true).await;
+        assert_eq!(client.get("/long").await.unwrap(), serde_json::json!({}));
+        let client = Client { sign: Duration::from_millis(20), ..gate(false).await };
+        let error = format!("{:#}", client.get("/long").await.unwrap_err());
+        assert!(error.contains("takes connections and answers nothing"), "{error}");
+    }
 
     #[test]
     fn an_address_is_http_or_a_socket() {

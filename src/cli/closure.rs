@@ -28,7 +28,7 @@ pub(super) struct Closure {
     pub(super) lockfiles: Vec<PathBuf>,
     /// Feed of what the lockfile has no URL of a feed for: organisation/feed or organisation/project/feed.
     #[arg(long, value_name = "FEED", conflicts_with = "registry")]
-    pub(super) feed: Option<FeedName>,
+    feed: Option<FeedName>,
     /// The same as the registry's URL in `.npmrc` or `nuget.config`, which may name a view.
     #[arg(long, value_name = "URL")]
     registry: Option<String>,
@@ -68,6 +68,11 @@ impl Closure {
             all.foreign.extend(lockfile.foreign);
         }
         Ok(all)
+    }
+
+    /// The feed that is named, without the view.
+    pub(super) fn feed_name(&self) -> anyhow::Result<Option<String>> {
+        Ok(self.feed()?.map(|feed| FeedName::of(&feed).to_string()))
     }
 
     fn feed(&self) -> anyhow::Result<Option<FeedRef>> {

@@ -73,7 +73,7 @@ impl Drain {
     }
 }
 
-/// Whether the gate ends in time. One that takes requests at its address is another one.
+/// Whether the gate ends in time. It said that it drains, so one that is ready at its address is another one.
 async fn is_gone_within(client: &Client, limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline {

@@ -2,18 +2,20 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use http::Method;
 use serde_json::json;
 
 use super::{
     Context,
     closure::{Closure, Credential, text, with_foreign},
+    progress::Progress,
 };
 use crate::config::units::parse_span;
 
 /// Tell whether builds would go through if the service were down; exit code 1 when they would not.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("lockfiles", |arg| arg.required_unless_present("enforce")))]
 pub(super) struct Drill {
     #[command(flatten)]
     closure: Closure,
@@ -32,10 +34,6 @@ fn parse_time(text: &str) -> Result<Duration, &'static str> {
 
 impl Drill {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        ensure!(
-            !self.closure.lockfiles.is_empty() || self.enforce.is_some(),
-            "--lockfile or --enforce must be given"
-        );
         let (client, authorization) = (context.client().await?, self.credential.read(context)?);
         if let Some(time) = self.enforce {
             let body = json!({ "authorization": authorization, "seconds": time.as_secs() });
@@ -50,7 +48,10 @@ impl Drill {
         }
         let needs = self.closure.read()?;
         let body = json!({ "authorization": authorization, "needs": needs.to_json() });
-        let report = client.send(Method::POST, "/admin/v1/drill", &body).await?;
+        let report = {
+            let _shown = Progress::waiting(context.output, "asking for everything");
+            client.send(Method::POST, "/admin/v1/drill", &body).await?
+        };
         let report = with_foreign(report, &needs.foreign);
         context.output.show(&report, |report| text(report, &needs.foreign))?;
         Ok(if report["good"] == report["needed"] { ExitCode::SUCCESS } else { ExitCode::FAILURE })

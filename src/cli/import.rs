@@ -11,7 +11,7 @@ use hyper::body::Frame;
 use serde_json::{Value, json};
 use tokio::{fs::File, io::AsyncReadExt as _};
 
-use super::{Context, closure::authorization};
+use super::{Context, closure::authorization, progress::Progress};
 
 /// Bytes that are sent at a time.
 const PIECE: usize = 256 << 10;
@@ -36,17 +36,20 @@ impl Import {
         let readers: Vec<_> =
             self.readers.iter().map(|variable| authorization(context, variable)).collect::<Result<_, _>>()?;
         let file = File::open(&self.file).await.with_context(named)?;
-        let body = StreamBody::new(stream::unfold(file, |mut file| async move {
+        let shown = Progress::bytes(context.output, file.metadata().await.with_context(named)?.len());
+        let body = StreamBody::new(stream::unfold((file, shown), |(mut file, shown)| async move {
             let mut piece = BytesMut::with_capacity(PIECE);
             let read = file.read_buf(&mut piece).await;
+            shown.add(piece.len());
             let frame = read.map(|_| Frame::data(piece.freeze()));
             let ends = frame.as_ref().is_ok_and(|frame| frame.data_ref().is_some_and(Bytes::is_empty));
-            (!ends).then_some((frame, file))
+            (!ends).then_some((frame, (file, shown)))
         }));
         let client = context.client().await?;
         let answer =
             client.stream(Method::POST, "/admin/v1/import", body.boxed()).await.with_context(named)?;
-        let answer = answer.into_body().collect().await.context("the answer broke off")?.to_bytes();
+        let answer = async { answer.into_body().collect().await.context("the answer broke off") };
+        let answer = client.alive(answer).await?.to_bytes();
         let imported: Value = serde_json::from_slice(&answer).context("the answer is no JSON")?;
         for reader in readers {
             let vouched = json!({ "authorization": reader, "feeds": imported["feeds"] });

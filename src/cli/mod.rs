@@ -2,8 +2,8 @@
 //!
 //! One file for each command. A command that asks a gate finds it by `--admin`, or else by the `[admin]` section of the
 //! configuration, as the gate itself does. Results go to standard output, as text for people or with `--json` for
-//! programs; everything else goes to standard error. Exit codes: 0 done, 1 not done or not as it should be, 2 a wrong
-//! command line or configuration.
+//! programs; everything else goes to standard error, an error with `--json` as JSON. Exit codes: 0 done, 1 not done or
+//! not as it should be, 2 a wrong command line or configuration.
 
 mod check;
 pub mod client;
@@ -23,6 +23,7 @@ mod mode;
 mod objects;
 pub mod output;
 mod pin;
+mod progress;
 mod refresh;
 mod reload;
 mod serve;
@@ -34,16 +35,19 @@ mod upgrade;
 mod verify;
 mod warm;
 
-use std::{collections::BTreeMap, ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, process::ExitCode, str::FromStr};
 
 use clap::{Parser, Subcommand};
+use serde_json::json;
 
 use crate::config::{Config, ConfigError, Loaded};
-use client::{AdminAddress, Client};
+use client::{AdminAddress, Client, Refused};
 use output::Output;
 
-/// Exit code for a configuration that does not hold.
-const BAD_CONFIG: u8 = 2;
+/// Exit code for a command line or a configuration that does not hold.
+const MISUSED: u8 = 2;
+/// How arguments name the protocols.
+const PROTOCOLS: [&str; 2] = ["npm", "nuget"];
 /// The variable that holds the token of a gate that is named by `--admin`.
 const TOKEN_VARIABLE: &str = "FEEDGATE_ADMIN_TOKEN";
 
@@ -142,12 +146,15 @@ pub struct Context {
 
 /// Runs the command line.
 pub fn run() -> ExitCode {
-    let Arguments { global, command } = Arguments::parse();
+    let Arguments { global, command } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misused(&error),
+    };
     let output = Output::new(global.json);
     let context = Context { global, environment: environment(std::env::vars_os()), output };
     match command.run(&context) {
         Ok(code) => code,
-        Err(error) => failed(&error),
+        Err(error) => failed(&error, output),
     }
 }
 
@@ -237,25 +244,45 @@ fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> BTreeMa
     variables.map(|(name, value)| (text(name), text(value))).collect()
 }
 
-fn failed(error: &anyhow::Error) -> ExitCode {
-    if let Some(error) = error.downcast_ref() {
-        return bad_config(error);
+/// Checks an argument as the gate will, and keeps it as it is written.
+fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
+    text.parse::<T>().map(|_| text.to_owned())
+}
+
+/// Tells what is wrong with the command line, or what was asked of it: help, or the version.
+fn misused(error: &clap::Error) -> ExitCode {
+    let for_programs = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && for_programs {
+        Output::new(true).complain(&json!({ "error": error.to_string().trim_end() }), "");
+    } else {
+        // Nothing is left to be done when nobody takes it.
+        let _ = error.print();
     }
-    complain(&format!("feedgate: {error:#}"));
+    if error.use_stderr() { ExitCode::from(MISUSED) } else { ExitCode::SUCCESS }
+}
+
+fn failed(error: &anyhow::Error, output: Output) -> ExitCode {
+    if let Some(error) = error.downcast_ref() {
+        return bad_config(error, output);
+    }
+    let mut value = json!({ "error": format!("{error:#}") });
+    if let Some(Refused { status, code, .. }) = error.downcast_ref() {
+        value["status"] = status.as_u16().into();
+        value["code"] = code.as_str().into();
+    }
+    output.complain(&value, &format!("feedgate: {error:#}"));
     ExitCode::FAILURE
 }
 
-fn bad_config(error: &ConfigError) -> ExitCode {
-    complain("feedgate: the configuration does not hold:");
-    for line in error.to_string().lines() {
-        complain(&format!("  {line}"));
-    }
-    ExitCode::from(BAD_CONFIG)
-}
-
-/// Nothing is left to be done when even standard error is gone.
-fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+fn bad_config(error: &ConfigError, output: Output) -> ExitCode {
+    let told = "the configuration does not hold";
+    let mistakes = error.to_string();
+    let mistakes: Vec<_> = mistakes.lines().collect();
+    output.complain(
+        &json!({ "error": told, "mistakes": mistakes }),
+        &format!("feedgate: {told}:\n  {}", mistakes.join("\n  ")),
+    );
+    ExitCode::from(MISUSED)
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::{fmt::Write as _, process::ExitCode};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::Context;
-use crate::config;
+use super::{Context, checked};
+use crate::config::{self, changes::FeedName};
 
 const PATH: &str = "/admin/v1/mode";
 
@@ -16,7 +16,7 @@ pub(super) struct Mode {
     /// fallback, offline or strict; `default` for a feed that shall have no mode of its own any more. Nothing: show.
     mode: Option<Wanted>,
     /// The feed, as organisation/feed or organisation/project/feed; without it, all feeds without a mode of their own.
-    #[arg(long, requires = "mode")]
+    #[arg(long, requires = "mode", value_parser = checked::<FeedName>)]
     feed: Option<String>,
 }
 

@@ -6,27 +6,32 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Context,
+    Context, PROTOCOLS, checked,
     table::{Table, cell, printable, size, span},
+};
+use crate::{
+    config::changes::FeedName,
+    ident::{Selector, StorageId},
 };
 
 /// Which objects are meant; all that is given must hold.
 #[derive(Debug, clap::Args)]
 struct Filter {
     /// A name such as left-pad, @scope/* or Contoso.*; versions of it as in left-pad@<1.3.0.
+    #[arg(value_parser = checked::<Selector>)]
     package: Option<String>,
     /// The feed, as organisation/feed or organisation/project/feed, by names or GUIDs.
-    #[arg(long)]
+    #[arg(long, value_parser = checked::<FeedName>)]
     feed: Option<String>,
-    /// npm or nuget.
-    #[arg(long)]
+    /// Packages of npm, or of NuGet.
+    #[arg(long, value_parser = PROTOCOLS)]
     protocol: Option<String>,
     /// The content, by its storage id.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = checked::<StorageId>)]
     storage_id: Option<String>,
     /// Objects that are listed at most.
-    #[arg(long, default_value_t = 100)]
-    limit: usize,
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    limit: u64,
 }
 
 /// List what is stored.
@@ -38,6 +43,7 @@ pub(super) struct Ls {
 
 /// Drop what is stored, so that it is fetched anew; responses of mounts stay.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("package", |arg| arg.required_unless_present_any(["feed", "protocol", "storage_id"])))]
 pub(super) struct Purge {
     #[command(flatten)]
     filter: Filter,

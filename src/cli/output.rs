@@ -1,4 +1,5 @@
-//! Where results go: standard output, as text for people or as one JSON value for programs.
+//! Where results go: standard output, as text for people or as one JSON value for programs. Errors go to standard error
+//! in the same form.
 
 use std::io::{ErrorKind, Write as _};
 
@@ -37,10 +38,25 @@ impl Output {
     /// # Errors
     /// When standard output takes nothing.
     pub fn print(self, text: &str) -> anyhow::Result<()> {
+        self.print_on(text).map(drop)
+    }
+
+    /// The same of a text to which more will come: whether somebody still reads.
+    ///
+    /// # Errors
+    /// As [`Output::print`].
+    pub fn print_on(self, text: &str) -> anyhow::Result<bool> {
         let mut out = std::io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            written => written.context("standard output"),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+            written => written.context("standard output").map(|()| true),
         }
+    }
+
+    /// Tells why a command failed, on standard error: as one line of JSON, or the text for people.
+    pub fn complain(self, value: &Value, text: &str) {
+        let line = if self.json { &value.to_string() } else { text };
+        // Nothing is left to be done when even standard error is gone.
+        let _ = writeln!(std::io::stderr(), "{line}");
     }
 }

@@ -6,14 +6,19 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Context,
+    Context, PROTOCOLS, checked,
     closure::Closure,
     objects::listed,
+    progress::Progress,
     table::{printable, size},
 };
+use crate::ident::Selector;
 
 /// What is not stored that is printed; `--json` has all.
 const PRINTED: usize = 50;
+
+/// Arguments that say what is meant.
+const WHAT: [&str; 5] = ["package", "lockfiles", "feed", "registry", "protocol"];
 
 /// Keep what is stored of packages, or of what builds need, whatever else comes and goes; without anything: list what is
 /// kept. Exit code 1 when something of a lockfile is not stored.
@@ -29,7 +34,11 @@ pub(super) struct Unpin {
     #[command(flatten)]
     which: Which,
     /// Keep nothing any longer.
-    #[arg(long, conflicts_with_all = ["package", "lockfiles", "feed", "protocol"])]
+    #[arg(
+        long,
+        conflicts_with_all = WHAT,
+        required_unless_present_any = WHAT
+    )]
     all: bool,
 }
 
@@ -37,10 +46,10 @@ pub(super) struct Unpin {
 #[derive(Debug, clap::Args)]
 struct Which {
     /// A name such as left-pad, @scope/* or Contoso.*; versions of it as in left-pad@<1.3.0.
-    #[arg(conflicts_with = "lockfiles")]
+    #[arg(conflicts_with = "lockfiles", value_parser = checked::<Selector>)]
     package: Option<String>,
-    /// npm or nuget.
-    #[arg(long, conflicts_with = "lockfiles")]
+    /// Packages of npm, or of NuGet.
+    #[arg(long, conflicts_with = "lockfiles", value_parser = PROTOCOLS)]
     protocol: Option<String>,
     #[command(flatten)]
     closure: Closure,
@@ -56,7 +65,10 @@ impl Pin {
             context.output.show(&pins, |pins| listed(pins, "nothing is pinned\n") + &total(pins))?;
             return Ok(ExitCode::SUCCESS);
         }
-        let told = client.send(Method::POST, "/admin/v1/pin", &Value::Object(order)).await?;
+        let told = {
+            let _shown = Progress::waiting(context.output, "pinning");
+            client.send(Method::POST, "/admin/v1/pin", &Value::Object(order)).await?
+        };
         context.output.show(&told, pinned)?;
         let is_whole = told["missing"].as_array().is_none_or(Vec::is_empty);
         Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -89,7 +101,7 @@ impl Which {
             let needs = self.closure.read()?.to_json();
             return Ok(Map::from_iter([("needs".to_owned(), needs)]));
         }
-        let feed = self.closure.feed.as_ref().map(ToString::to_string);
+        let feed = self.closure.feed_name()?;
         let given = [("package", &self.package), ("protocol", &self.protocol), ("feed", &feed)];
         let given =
             given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value.as_ref()?))));

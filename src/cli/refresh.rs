@@ -5,21 +5,22 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::{
-    Context,
+    Context, PROTOCOLS, checked,
     closure::{Credential, problems},
 };
+use crate::{config::changes::FeedName, ident::Selector};
 
 /// Ask the service anew for documents that are stored; exit code 1 when it gave no answer for some.
 #[derive(Debug, clap::Args)]
 pub(super) struct Refresh {
     /// A name such as left-pad, @scope/* or Contoso.*.
-    #[arg(required_unless_present_any = ["feed", "protocol"])]
+    #[arg(required_unless_present_any = ["feed", "protocol"], value_parser = checked::<Selector>)]
     package: Option<String>,
     /// The feed, as organisation/feed or organisation/project/feed, by names or GUIDs.
-    #[arg(long)]
+    #[arg(long, value_parser = checked::<FeedName>)]
     feed: Option<String>,
-    /// npm or nuget.
-    #[arg(long)]
+    /// Packages of npm, or of NuGet.
+    #[arg(long, value_parser = PROTOCOLS)]
     protocol: Option<String>,
     #[command(flatten)]
     credential: Credential,

@@ -63,8 +63,7 @@ impl Top {
                 (false, true) => text(&stats),
                 (false, false) => format!("{CLEAR}{}", text(&stats)),
             };
-            context.output.print(&text)?;
-            if self.once {
+            if !context.output.print_on(&text)? || self.once {
                 return Ok(());
             }
             tokio::time::sleep(self.interval).await;

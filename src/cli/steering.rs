@@ -7,9 +7,10 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Context,
+    Context, checked,
     table::{Table, cell},
 };
+use crate::config::changes::FeedName;
 
 /// Show which hosts of the service are dead, or take them for alive again.
 #[derive(Debug, clap::Args)]
@@ -43,7 +44,7 @@ enum VerdictsAction {
     /// Drop those on a feed, on a caller, or on a caller in a feed.
     Drop {
         /// The feed, as organisation/feed or organisation/project/feed.
-        #[arg(long, required_unless_present = "caller")]
+        #[arg(long, required_unless_present = "caller", value_parser = checked::<FeedName>)]
         feed: Option<String>,
         /// The caller, as the access log shows it.
         #[arg(long)]

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::ensure;
 use serde_json::json;
 
 use super::{
@@ -12,6 +11,7 @@ use super::{
 
 /// Fetch what builds need ahead of time; exit code 1 when something is missing or not what the lockfile says.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("lockfiles", |arg| arg.required(true)))]
 pub(super) struct Warm {
     #[command(flatten)]
     closure: Closure,
@@ -23,7 +23,6 @@ pub(super) struct Warm {
 
 impl Warm {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        ensure!(!self.closure.lockfiles.is_empty(), "--lockfile must be given");
         let needs = self.closure.read()?;
         let body = json!({ "authorization": self.credential.read(context)?, "needs": needs.to_json() });
         let report = context.client().await?.job("/admin/v1/warm", &body, context.output).await?;

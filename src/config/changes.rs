@@ -76,6 +76,12 @@ impl FeedName {
     pub fn feed(&self) -> &FeedRef {
         &self.0
     }
+
+    /// The feed that `feed` is, or of which it is a view.
+    pub fn of(feed: &FeedRef) -> Self {
+        let FeedRef { org, project, feed, .. } = feed;
+        Self(FeedRef::new(org.clone(), project.clone(), feed.clone(), None))
+    }
 }
 
 impl FromStr for FeedName {

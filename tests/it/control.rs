@@ -1,15 +1,21 @@
 //! A running gate tells its configuration, reads it again and ends, as operators say.
 
-use std::{path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path, process::Command};
 
-use feedgate::cli::client::{AdminAddress, Client, Refused};
+use feedgate::{
+    admin::{Control, Wanted},
+    app::{Gate, Sockets},
+    cli::client::{AdminAddress, Client, Refused},
+    clock::Clock,
+    config::Config,
+};
 use feedgate_simulator::{Listener, Pace, Simulator, client};
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
     process::{PROGRAM, Process},
-    support::{NPM, PAT, Scene, contoso},
+    support::{NPM, PAT, Scene, config, contoso},
 };
 
 /// What must be in no answer.
@@ -107,6 +113,27 @@ async fn a_drain_answers_what_was_asked_and_ends_the_program() {
     let told = json_of(gate.ask(&["drain", "--no-wait", "--json"]).await);
     assert_eq!(told, json!({ "seconds": 30.0 }));
     assert_eq!(gate.ended().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_told_of_a_drain_sees_no_gate_that_is_ready() {
+    let (simulator, folder) = (simulator().await, tempfile::tempdir().unwrap());
+    let config = Config::parse(&config(&simulator, folder.path(), ""), &BTreeMap::new()).unwrap().config;
+    let (control, mut orders) = Control::new();
+    let gate = Gate::start_on(config, Clock::system(), Sockets::default(), control).unwrap();
+    let admin = Client::new(AdminAddress::Tcp(gate.admin_address().to_string()), None);
+    // A program that is slow to stop its gate: `feedgate drain` takes a gate that is ready for another one.
+    tokio::spawn(async move {
+        let refused = orders.next().await.unwrap();
+        assert_eq!(refused.wanted, Wanted::Drain);
+        drop(refused);
+        orders.next().await.unwrap().answer(Ok(json!({ "seconds": 30.0 })));
+    });
+    assert!(admin.send(Method::POST, "/admin/v1/drain", &json!({})).await.is_err());
+    assert_eq!(admin.text("/readyz").await.unwrap().0, 200);
+    admin.send(Method::POST, "/admin/v1/drain", &json!({})).await.unwrap();
+    assert_eq!(admin.text("/readyz").await.unwrap().0, 503);
+    tokio::task::spawn_blocking(move || gate.stop()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ mod bombs;
 mod bursts;
 mod changes;
 mod clients;
+mod command_line;
 mod control;
 mod derived;
 mod documents;

@@ -149,7 +149,23 @@ async fn the_command_line_pins_what_a_lockfile_needs_and_names_what_is_not_there
     assert!(code == Some(0) && text.starts_with("unpinned 2 objects\npinned are 0 blobs"), "{text}");
     assert!(run(&scene, &["pin"]).await.1.starts_with("nothing is pinned\n"));
     assert_eq!(run(&scene, &["unpin", "--all"]).await.0, Some(0));
-    assert_eq!(run(&scene, &["unpin"]).await.0, Some(1), "it must be said what");
+    assert_eq!(run(&scene, &["unpin"]).await.0, Some(2), "it must be said what");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_named_is_the_only_one_that_is_meant() {
+    let scene = scene().await;
+    fill(&scene).await;
+    let (here, elsewhere) =
+        (scene.url(&format!("{NPM}/")), scene.url("contoso/_packaging/other@Local/npm/registry/"));
+    let (_, text) = run(&scene, &["pin", "left-pad@1.3.0", "--registry", &elsewhere]).await;
+    assert!(text.starts_with("pinned 0 objects\n"), "{text}");
+    let (_, text) = run(&scene, &["pin", "left-pad@1.3.0", "--registry", &here]).await;
+    assert!(text.starts_with("pinned 2 objects\n"), "{text}");
+    let (_, text) = run(&scene, &["unpin", "left-pad", "--registry", &elsewhere]).await;
+    assert!(text.starts_with("unpinned 0 objects\n"), "{text}");
+    let (_, text) = run(&scene, &["unpin", "left-pad", "--registry", &here]).await;
+    assert!(text.starts_with("unpinned 2 objects\n"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -352,8 +352,8 @@ async fn a_whole_feed_goes_into_an_archive() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let imported = imported(&scene, &archive).await;
     assert_eq!((&imported["packages"], &imported["documents"]), (&1.into(), &2.into()), "{imported}");
-    let output =
-        feedgate(scene.gate(), &["export", "--whole-feed", "contoso/none", "--output", &archive]).await;
+    let none = folder.path().join("none.tar").display().to_string();
+    let output = feedgate(scene.gate(), &["export", "--whole-feed", "contoso/none", "--output", &none]).await;
     assert!(
         String::from_utf8_lossy(&output.stderr).contains("not stored: feed contoso/-/none"),
         "{output:?}"
@@ -383,6 +383,11 @@ async fn all_that_is_stored_of_a_package_goes_into_an_archive() {
     let output = feedgate(scene.gate(), &[&export[..], &["one", "none"]].concat()).await;
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("not stored: package none"), "{output:?}");
+    let elsewhere = scene.url("contoso/_packaging/other/npm/registry/");
+    let other = ["export", "--registry", &elsewhere, "--output", &archive, "--package", "one"];
+    let output = feedgate(scene.gate(), &other).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("not stored: package one"), "{output:?}");
     let output = feedgate(scene.gate(), &[&export[..], &["o*"]].concat()).await;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let imported = imported(&scene, &archive).await;
