@@ -304,3 +304,23 @@ async fn what_was_stored_before_there_was_a_rule_counts_as_well() {
     assert_eq!(scene.get(&format!("{NPM}/left-pad/-/left-pad-1.2.0.tgz")).await.status, 200);
     assert_eq!(versions(&scene.get(&format!("{NPM}/left-pad")).await), ["1.2.0"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_ask_at_once_have_each_document_asked_for_once() {
+    let (scene, _clock) = scene(&["1.0.0", "1.1.0", "1.2.0"], 30 * DAY).await;
+    let paths =
+        [nupkg("1.0.0"), nupkg("1.1.0"), format!("{FLAT}/index.json"), format!("{SEMVER2}/1.2.0.json")];
+    let asking = (0..40).map(|number| {
+        let pat = if number % 3 == 0 { OTHER_PAT } else { PAT };
+        scene.get_as(Some(pat), &paths[number % paths.len()], &[])
+    });
+    for answer in futures::future::join_all(asking).await {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    for document in ["registrations2-semver2/contoso.utility/index.json", "flat2/contoso.utility/index.json"]
+    {
+        assert_eq!(scene.simulator.count(|request| request.path.ends_with(document)), 1, "{document}");
+    }
+    let pages = scene.simulator.count(|request| request.path.contains("/page/"));
+    assert_eq!(pages, 2, "of two versions and one");
+}

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use feedgate::{clock::Clock, config::Config};
-use feedgate_simulator::{Feed, NugetPackage, NugetVersion, Organisation, Simulator, client::basic};
+use feedgate_simulator::{
+    Feed, NugetPackage, NugetVersion, Organisation, Scope, Simulator, Token,
+    client::{basic, get},
+    clients::{Npm, Registry},
+};
 use serde_json::json;
 
 use crate::{
@@ -11,6 +15,7 @@ use crate::{
     guards::{DAY, npm, refused, scene, versions},
     scripted::{self, Service, answer, json as page},
     support::{NPM, NUGET, PAT, Scene, readers},
+    writes::WRITER,
 };
 
 const SHORT: &str = "[[guard]]\nfeeds = [\"contoso/main\"]\ndeny = [\"evil\", \"left-pad@1.3.0\"]\n\
@@ -390,4 +395,26 @@ async fn no_spelling_of_what_is_refused_reaches_the_service() {
         });
     let targets: Vec<_> = nuget.filter(|target| !target.contains("%3f") && !target.contains('#')).collect();
     assert_eq!(reached(&scene, &targets, "utility").await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn npm_writes_a_packument_back_with_the_versions_that_are_kept_from_builds() {
+    let feed = Feed::new("main").npm(npm("left-pad", &["1.1.0", "1.2.0", "1.3.0"]));
+    let organisation = readers(Organisation::new("contoso").feed(feed))
+        .token(Token::pat(WRITER).label("writer").scope(Scope::ReadWrite));
+    let simulator =
+        Simulator::builder().organisation(organisation).npm_extensions(true).start().await.unwrap();
+    let rules = "[[guard]]\ndeny = [\"left-pad@1.3.0\"]\n";
+    let scene = Scene::at(simulator, rules, Clock::system());
+    let (client, gate) =
+        (Npm::find().unwrap(), Registry::with_token(scene.url(&format!("{NPM}/")), "any", WRITER));
+    let outcome = client.deprecate(&gate, "left-pad@1.2.0", "old").await.unwrap();
+    assert!(outcome.success, "{outcome:?}");
+    let outcome = client.unpublish(&gate, "left-pad@1.1.0").await.unwrap();
+    assert!(outcome.success, "{outcome:?}");
+    assert_eq!(versions(&scene.get(&format!("{NPM}/left-pad")).await), ["1.2.0"]);
+    let packument = format!("{}left-pad", scene.simulator.npm_url("contoso/main"));
+    let whole = get(&packument, &[("Authorization", &basic("any", PAT))]).await.unwrap();
+    assert_eq!(versions(&whole), ["1.2.0", "1.3.0"]);
+    assert_eq!(whole.json()["versions"]["1.2.0"]["deprecated"], "old");
 }
