@@ -5,11 +5,7 @@
 //! questions under way cannot pass the limit by much; one that ends in a refusal counts for a minute. An address that
 //! has used its refusals up is told to come back. Many good credentials behind one address only wait for each other.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 use parking_lot::Mutex;
@@ -19,6 +15,7 @@ use tokio::{
 };
 
 use super::CallerId;
+use crate::listener::client_of;
 
 /// What the limit is counted over.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -102,7 +99,7 @@ impl Attempts {
             let refusals = Mutex::new(Refusals::none());
             Arc::new(Address { places: Arc::new(Semaphore::new(AT_ONCE)), refusals })
         };
-        self.addresses.get_with(of(address), fresh)
+        self.addresses.get_with(client_of(address), fresh)
     }
 }
 
@@ -130,14 +127,6 @@ impl Refusals {
         let leaked = now.duration_since(self.at).as_secs_f64() / WINDOW.as_secs_f64() * limit;
         (self.level, self.at) = ((self.level - leaked).max(0.0), now);
         self.level
-    }
-}
-
-/// A host has a whole /64 of IPv6 to choose addresses from.
-fn of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
     }
 }
 

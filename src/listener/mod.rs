@@ -27,5 +27,5 @@ pub use accept::{Door, serve};
 pub use facts::{Asker, Facts};
 pub use fast_path::{Answer, FastPath};
 pub use framing::{FramingError, TOO_LARGE};
-pub use room::{Room, RoomMetrics};
+pub use room::{Room, RoomMetrics, client_of};
 pub use tls::{Certificates, TlsError};

@@ -125,7 +125,7 @@ impl Room {
 impl Place {
     /// The connection is from `address`.
     pub fn belong(&mut self, address: IpAddr) -> Result<(), Refused> {
-        let address = client(address);
+        let address = client_of(address);
         let mut taken = self.room.taken.lock();
         let of_address = taken.by_address.entry(address).or_default();
         if *of_address >= self.room.most_of_address {
@@ -153,7 +153,7 @@ impl Drop for Place {
 }
 
 /// What stands for one client: an IPv4 address, or the network of an IPv6 address.
-fn client(address: IpAddr) -> IpAddr {
+pub fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

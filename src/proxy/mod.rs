@@ -130,7 +130,7 @@ impl Edge {
         }
         match self.answer_who_stays(session, request).await? {
             Outcome::Body { limit } => {
-                let body = self.uploads.read(session, limit).await?;
+                let body = self.uploads.read(session, request.address, limit).await?;
                 self.handler.answer_body(request, body.bytes()).await
             }
             outcome => Ok(outcome),
@@ -161,8 +161,9 @@ impl Edge {
             // In a box, so that it takes no room beside each answer that is being sent.
             return unless_left(session, true, Box::pin(self.mounts.answer(&request, Bytes::new()))).await;
         }
+        let client = request.address;
         let request = self.mounts.admit(request)?;
-        let body = self.uploads.read(session, WRITE_MOST).await?;
+        let body = self.uploads.read(session, client, WRITE_MOST).await?;
         self.mounts.answer(&request, body.bytes()).await
     }
 

@@ -1,17 +1,17 @@
 //! Reads the body of a request whose answer depends on it, up to a limit.
 //!
-//! Such a body is held in memory until its answer is known. All of them together take [`MOST`] at most: who comes when
-//! there is no room is told to come later, and waits for nobody. A place is taken as the bytes come, so that a body that
-//! is only announced takes none.
+//! Such a body is held in memory until its answer is known. All of them together take [`MOST`] at most, and those of one
+//! client half of that: who comes when there is no room is told to come later, and waits for nobody. A place is taken as
+//! the bytes come, so that a body that is only announced takes none.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{Version, header};
+use parking_lot::Mutex;
 use pingora::{http::RequestHeader, proxy::Session};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::handler::HandlerError;
+use crate::{handler::HandlerError, listener::client_of};
 
 /// How long a client may take for the whole body: 16 MiB in it are 280 KB a second.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,80 +19,118 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const UNASKED: usize = 64 << 10;
 
 /// Most bytes of all bodies that are held at once.
-const MOST: usize = 256 << 20;
+const MOST: u64 = 256 << 20;
 
 /// The memory for bodies of requests. Cheap to clone; clones share it.
 #[derive(Clone)]
 pub struct Uploads {
-    room: Arc<Semaphore>,
+    held: Arc<Mutex<Held>>,
+    most: u64,
 }
 
-/// A body in memory, and its place there.
+#[derive(Default)]
+struct Held {
+    all: u64,
+    by_client: HashMap<Option<IpAddr>, u64>,
+}
+
+/// A body in memory, and its place there until this is dropped.
 pub(super) struct Upload {
     bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// A body on its way into memory.
 struct Growing {
     bytes: BytesMut,
     limit: u64,
-    place: OwnedSemaphorePermit,
+    place: Place,
+}
+
+/// Bytes that a client has taken.
+struct Place {
+    uploads: Uploads,
+    client: Option<IpAddr>,
+    length: u64,
 }
 
 // === impl Uploads ===
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(MOST)) }
+        Self { held: Arc::default(), most: MOST }
     }
 }
 
 impl Uploads {
-    /// The body of the request, at most `limit` bytes.
+    /// The body of a request of `client`, at most `limit` bytes.
     ///
     /// # Errors
     /// [`HandlerError::TooLarge`] and [`HandlerError::Crowded`], before anything is read when the length is announced;
     /// [`HandlerError::Body`] when it does not come whole and in time.
-    pub(super) async fn read(&self, session: &mut Session, limit: u64) -> Result<Upload, HandlerError> {
+    pub(super) async fn read(
+        &self,
+        session: &mut Session,
+        client: Option<IpAddr>,
+        limit: u64,
+    ) -> Result<Upload, HandlerError> {
         let headers = &session.req_header().headers;
         let announced =
             headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > limit) {
             return Err(HandlerError::TooLarge { limit });
         }
-        if announced.is_some_and(|length| length > self.room.available_permits() as u64) {
+        let client = client.map(client_of);
+        if announced.is_some_and(|length| !self.has_room(client, length)) {
             return Err(HandlerError::Crowded);
         }
         if waits(session.req_header()) {
             let told = session.as_downstream_mut().write_continue_response().await;
             told.map_err(|_| HandlerError::Body("did not come".to_owned()))?;
         }
-        let whole = tokio::time::timeout(PATIENCE, self.read_whole(session, limit)).await;
+        let whole = tokio::time::timeout(PATIENCE, self.read_whole(session, client, limit)).await;
         whole.unwrap_or_else(|_| Err(HandlerError::Body("did not come in time".to_owned())))
     }
 
-    async fn read_whole(&self, session: &mut Session, limit: u64) -> Result<Upload, HandlerError> {
-        let mut body = self.begin(limit)?;
+    async fn read_whole(
+        &self,
+        session: &mut Session,
+        client: Option<IpAddr>,
+        limit: u64,
+    ) -> Result<Upload, HandlerError> {
+        let mut body = self.begin(client, limit);
         loop {
             let next = session.as_downstream_mut().read_request_body().await;
             match next.map_err(|_| HandlerError::Body("ended early".to_owned()))? {
                 Some(bytes) => body.take(&bytes)?,
-                None => return Ok(Upload { bytes: body.bytes.freeze(), _room: body.place }),
+                None => return Ok(Upload { bytes: body.bytes.freeze(), _place: body.place }),
             }
         }
     }
 
-    fn begin(&self, limit: u64) -> Result<Growing, HandlerError> {
-        let place = Arc::clone(&self.room).try_acquire_many_owned(0).map_err(|_| HandlerError::Crowded)?;
-        Ok(Growing { bytes: BytesMut::new(), limit, place })
+    fn begin(&self, client: Option<IpAddr>, limit: u64) -> Growing {
+        let place = Place { uploads: self.clone(), client, length: 0 };
+        Growing { bytes: BytesMut::new(), limit, place }
+    }
+
+    fn has_room(&self, client: Option<IpAddr>, more: u64) -> bool {
+        self.held.lock().has_room(client, more, self.most)
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    fn has_room(&self, client: Option<IpAddr>, more: u64, most: u64) -> bool {
+        let own = self.by_client.get(&client).copied().unwrap_or_default();
+        self.all + more <= most && own + more <= most / 2
     }
 }
 
 // === impl Upload ===
 
 impl Upload {
-    /// Its bytes; the place is kept until this is dropped.
+    /// Its bytes.
     pub(super) fn bytes(&self) -> Bytes {
         self.bytes.clone()
     }
@@ -105,11 +143,38 @@ impl Growing {
         if (self.bytes.len() + bytes.len()) as u64 > self.limit {
             return Err(HandlerError::TooLarge { limit: self.limit });
         }
-        let more = u32::try_from(bytes.len()).ok();
-        let more = more.and_then(|more| Arc::clone(self.place.semaphore()).try_acquire_many_owned(more).ok());
-        self.place.merge(more.ok_or(HandlerError::Crowded)?);
+        self.place.grow(bytes.len() as u64)?;
         self.bytes.extend_from_slice(bytes);
         Ok(())
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    fn grow(&mut self, more: u64) -> Result<(), HandlerError> {
+        let Uploads { held, most } = &self.uploads;
+        let mut held = held.lock();
+        if !held.has_room(self.client, more, *most) {
+            return Err(HandlerError::Crowded);
+        }
+        held.all += more;
+        *held.by_client.entry(self.client).or_default() += more;
+        self.length += more;
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut held = self.uploads.held.lock();
+        held.all -= self.length;
+        if let Some(own) = held.by_client.get_mut(&self.client) {
+            *own -= self.length;
+            if *own == 0 {
+                held.by_client.remove(&self.client);
+            }
+        }
     }
 }
 
@@ -150,25 +215,30 @@ async fn skip_some(session: &mut Session) -> Result<(), HandlerError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::sync::Semaphore;
+    use std::{net::IpAddr, sync::Arc};
 
     use super::Uploads;
     use crate::handler::HandlerError;
 
     #[test]
     fn bodies_together_take_no_more_than_their_memory_and_leave_it_again() {
-        let uploads = Uploads { room: Arc::new(Semaphore::new(10)) };
-        let (mut one, mut other) = (uploads.begin(9).unwrap(), uploads.begin(9).unwrap());
+        let uploads = Uploads { held: Arc::default(), most: 20 };
+        let client = |last: u8| Some(IpAddr::from([10, 0, 0, last]));
+        let begin = |last| uploads.begin(client(last), 9);
+        let crowded = |taken: Result<(), HandlerError>| matches!(taken, Err(HandlerError::Crowded));
+        let (mut one, mut again, mut other, mut third) = (begin(1), begin(1), begin(2), begin(3));
         one.take(b"123456").unwrap();
-        other.take(b"1234").unwrap();
-        assert!(matches!(one.take(b"7"), Err(HandlerError::Crowded)));
-        assert!(matches!(other.take(b"567890"), Err(HandlerError::TooLarge { limit: 9 })));
+        again.take(b"1234").unwrap();
+        assert!(crowded(again.take(b"5")), "a client has half");
+        assert!(matches!(one.take(b"7890"), Err(HandlerError::TooLarge { limit: 9 })));
+        other.take(b"123456789").unwrap();
+        third.take(b"1").unwrap();
+        assert!(crowded(third.take(b"2")), "all have it together");
+        assert!(!uploads.has_room(client(4), 1));
         drop(one);
-        assert_eq!(uploads.room.available_permits(), 6);
-        other.take(b"56789").unwrap();
-        drop(other);
-        assert_eq!(uploads.room.available_permits(), 10);
+        assert!(uploads.has_room(client(4), 6) && !uploads.has_room(client(4), 7));
+        drop((again, other, third));
+        let held = uploads.held.lock();
+        assert_eq!((held.all, held.by_client.len()), (0, 0));
     }
 }
