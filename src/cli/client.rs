@@ -8,7 +8,7 @@
 
 use std::{fmt, path::PathBuf, pin::pin, str::FromStr, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
@@ -184,7 +184,7 @@ impl Client {
                 looked = look => job = looked?,
                 _ = &mut interrupted => {
                     self.send(Method::DELETE, &one, &Value::Null).await?;
-                    anyhow::bail!("cancelled");
+                    bail!("cancelled");
                 }
             }
         }
@@ -192,7 +192,7 @@ impl Client {
         match job["state"].as_str() {
             Some("done") => Ok(job["result"].take()),
             Some("failed") => Err(problem(StatusCode::INTERNAL_SERVER_ERROR, &job["problem"]).into()),
-            _ => anyhow::bail!("the job was cancelled"),
+            _ => bail!("the job was cancelled"),
         }
     }
 
@@ -206,10 +206,10 @@ impl Client {
             if let Ok(done) = timeout(self.quiet, &mut work).await {
                 return done;
             }
-            let sign = timeout(self.sign, self.exchange(Method::GET, "/livez", empty())).await;
-            sign.with_context(|| {
-                format!("the gate at {} takes connections and answers nothing: is it stopped?", self.address)
-            })??;
+            let Ok(sign) = timeout(self.sign, self.exchange(Method::GET, "/livez", empty())).await else {
+                bail!("the gate at {} takes connections and answers nothing: is it stopped?", self.address)
+            };
+            sign?;
         }
     }
 

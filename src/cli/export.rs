@@ -8,12 +8,16 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use http::Method;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper::body::Incoming;
 use serde_json::json;
-use tokio::{fs::File, io::AsyncWriteExt as _};
+use tokio::{
+    fs::File,
+    io::AsyncWriteExt as _,
+    signal::unix::{SignalKind, signal},
+};
 
-use super::{Context, checked, closure::Closure, output::Output, progress::Progress};
+use super::{Context, checked, client::Client, closure::Closure, output::Output, progress::Progress};
 use crate::{config::changes::FeedName, ident::Selector};
 
 /// Write an archive of what builds need, of packages, or of whole feeds.
@@ -62,14 +66,13 @@ impl Export {
         let client = context.client().await?;
         let named = || self.output.display().to_string();
         ensure!(!self.output.try_exists().with_context(named)?, "{}: exists already", named());
-        let answer = {
-            let _shown = Progress::waiting(context.output, "looking for what is wanted");
-            client.stream(Method::POST, "/admin/v1/export", body).await?
-        };
+        // From now on Ctrl-C ends no program that has begun to write.
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        // Before the gate looks for much that then has no place.
         let mut part = Part::create(&self.output).await.with_context(named)?;
         let bytes = tokio::select! {
-            written = client.alive(part.write(answer.into_body(), context.output)) => written.with_context(named)?,
-            _ = tokio::signal::ctrl_c() => bail!("cancelled"),
+            written = part.fetch(&client, body, context.output) => written.with_context(named)?,
+            _ = interrupted.recv() => bail!("cancelled"),
         };
         part.finish().await.with_context(named)?;
         let result = json!({ "file": named(), "bytes": bytes });
@@ -87,7 +90,20 @@ impl<'p> Part<'p> {
         Ok(Self { file: File::create_new(&path).await?, path, whole })
     }
 
-    /// Takes all pieces; how many bytes they have.
+    /// Takes the archive that is wanted; how many bytes it has.
+    async fn fetch(
+        &mut self,
+        client: &Client,
+        wanted: BoxBody<Bytes, std::io::Error>,
+        output: Output,
+    ) -> anyhow::Result<u64> {
+        let answer = {
+            let _shown = Progress::waiting(output, "looking for what is wanted");
+            client.stream(Method::POST, "/admin/v1/export", wanted).await?
+        };
+        client.alive(self.write(answer.into_body(), output)).await
+    }
+
     async fn write(&mut self, mut body: Incoming, output: Output) -> anyhow::Result<u64> {
         let (shown, mut bytes) = (Progress::more_bytes(output, "written"), 0);
         while let Some(frame) = body.frame().await {

@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::bail;
 use serde_json::json;
 
 use super::Context;
@@ -21,7 +21,8 @@ impl Healthcheck {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let client = context.client().await?;
         let asked = tokio::time::timeout(Duration::from_secs(self.timeout), client.text("/readyz")).await;
-        let (status, text) = asked.with_context(|| format!("no answer within {} s", self.timeout))??;
+        let Ok(answer) = asked else { bail!("no answer within {} s", self.timeout) };
+        let (status, text) = answer?;
         let ready = status.is_success();
         context.output.show(&json!({ "ready": ready, "status": text.trim() }), |_| text.clone())?;
         Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })

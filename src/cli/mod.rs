@@ -265,6 +265,9 @@ fn failed(error: &anyhow::Error, output: Output) -> ExitCode {
     if let Some(error) = error.downcast_ref() {
         return bad_config(error, output);
     }
+    if let Some(error) = error.downcast_ref() {
+        return misused(error);
+    }
     let mut value = json!({ "error": format!("{error:#}") });
     if let Some(Refused { status, code, .. }) = error.downcast_ref() {
         value["status"] = status.as_u16().into();

@@ -2,10 +2,11 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
+use clap::{CommandFactory as _, error::ErrorKind};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Context, checked};
+use super::{Arguments, Context, checked};
 use crate::config::{self, changes::FeedName};
 
 const PATH: &str = "/admin/v1/mode";
@@ -30,6 +31,10 @@ enum Wanted {
 
 impl Mode {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        if matches!(self.mode, Some(Wanted::Default)) && self.feed.is_none() {
+            let rule = "`default` takes the mode of a feed away: name it by --feed";
+            return Err(Arguments::command().error(ErrorKind::MissingRequiredArgument, rule).into());
+        }
         let client = context.client().await?;
         let modes = match self.mode {
             None => client.get(PATH).await?,

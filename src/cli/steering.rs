@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::ensure;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -60,7 +61,17 @@ impl Breakers {
         let shown = match self.action {
             None => client.get("/admin/v1/breakers").await?,
             Some(BreakersAction::Reset { host }) => {
-                client.send(Method::POST, "/admin/v1/breakers/reset", &json!({ "host": host })).await?
+                let order = json!({ "host": host });
+                let shown = client.send(Method::POST, "/admin/v1/breakers/reset", &order).await?;
+                if let Some(host) = &host {
+                    let known = shown["hosts"].as_array().into_iter().flatten();
+                    let is_known = known.into_iter().any(|one| one["host"] == host.as_str());
+                    ensure!(
+                        is_known,
+                        "no host `{host}` was asked: `feedgate breakers` lists those that were"
+                    );
+                }
+                shown
             }
         };
         context.output.show(&shown, |shown| hosts(&shown["hosts"]))?;

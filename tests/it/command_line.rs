@@ -79,6 +79,7 @@ async fn a_wrong_command_line_ends_with_2_before_anybody_is_asked() {
         (&["ls", "--storage-id", "0"], "--storage-id"),
         (&["refresh"], "<PACKAGE>"),
         (&["mode", "loud"], "loud"),
+        (&["mode", "default"], "--feed"),
         (&["mode", "offline", "--feed", "main"], "organisation/feed"),
         (&["verdicts", "drop"], "--feed"),
         (&["top", "--interval", "1ms"], "--interval"),
@@ -107,6 +108,7 @@ async fn with_json_errors_are_json_too() {
     for (arguments, code, told) in [
         (&["stats", "--admin", &nobody][..], 1, "no gate answers at"),
         (&["drain", "--admin", &gate], 1, "takes no orders"),
+        (&["breakers", "reset", "nowhere", "--admin", &gate], 1, "no host `nowhere` was asked"),
         (&["warm", "--admin", &gate], 2, "--lockfile"),
         (&["warm", "--admin", &gate, "--lockfile", "no-such-file"], 1, "no-such-file"),
         (&["check", "--config", file.to_str().unwrap()], 2, "does not hold"),

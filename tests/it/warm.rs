@@ -345,6 +345,8 @@ async fn a_whole_feed_goes_into_an_archive() {
     for path in [format!("{NPM}/one"), format!("{NPM}/three/-/three-3.1.0.tgz")] {
         assert_eq!(scene.get(&path).await.status, 200);
     }
+    // A package is served before it is stored.
+    until(async || scene.metric(&["feedgate_coalescing_in_flight", "download"]).await == 0.0).await;
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("feed.tar").display().to_string();
     let output =
