@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const ALERTS: &str = "deploy/prometheus/rules/alerts.yml";
 const RECORDING: &str = "deploy/prometheus/rules/recording.yml";
@@ -270,6 +270,92 @@ fn what_compose_mounts_and_builds_is_there() {
 fn values_in(template: &str) -> impl Iterator<Item = &str> {
     let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '.');
     template.split(".Values.").skip(1).map(move |rest| rest.split(ends).next().unwrap())
+}
+
+/// What of `value` breaks a schema, by the keywords that the chart's has; another one is a breach, too, so that none is
+/// overlooked.
+fn breaches(schema: &Value, value: &Value, place: &str) -> Vec<String> {
+    let number = |rule: &Value| rule.as_u64().unwrap();
+    let keywords = schema.as_object().unwrap();
+    let mut found = Vec::new();
+    for (keyword, rule) in keywords {
+        let holds = match keyword.as_str() {
+            "$schema" | "title" | "properties" | "additionalProperties" => true,
+            "type" => match rule {
+                Value::Array(kinds) => kinds.iter().any(|kind| is_a(kind, value)),
+                kind => is_a(kind, value),
+            },
+            "enum" => rule.as_array().unwrap().contains(value),
+            "required" => {
+                rule.as_array().unwrap().iter().all(|key| value.get(key.as_str().unwrap()).is_some())
+            }
+            "minLength" => value.as_str().is_none_or(|text| text.len() as u64 >= number(rule)),
+            "minItems" => value.as_array().is_none_or(|items| items.len() as u64 >= number(rule)),
+            "minimum" => value.as_i64().is_none_or(|value| value >= rule.as_i64().unwrap()),
+            "maximum" => value.as_u64().is_none_or(|value| value <= number(rule)),
+            "pattern" => {
+                let pattern = regex::Regex::new(rule.as_str().unwrap()).unwrap();
+                value.as_str().is_none_or(|text| pattern.is_match(text))
+            }
+            "items" => {
+                for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+                    found.extend(breaches(rule, item, &format!("{place}[{index}]")));
+                }
+                true
+            }
+            _ => false,
+        };
+        found.extend((!holds).then(|| format!("{place}: {keyword} {rule}, and not {value}")));
+    }
+    for (key, field) in value.as_object().into_iter().flatten() {
+        let place = format!("{place}.{key}");
+        match (keywords.get("properties").and_then(|it| it.get(key)), keywords.get("additionalProperties")) {
+            (Some(schema), _) | (None, Some(schema @ Value::Object(_))) => {
+                found.extend(breaches(schema, field, &place));
+            }
+            (None, Some(Value::Bool(false))) => found.push(format!("{place}: is not known")),
+            (None, _) => {}
+        }
+    }
+    found
+}
+
+/// Whether a value is of a type as schemas name it.
+fn is_a(kind: &Value, value: &Value) -> bool {
+    match kind.as_str().unwrap() {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        other => panic!("type {other}"),
+    }
+}
+
+#[test]
+fn the_charts_values_keep_to_their_schema_and_wrong_ones_do_not() {
+    let schema = fs::read_to_string(format!("{CHART}/values.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let values = yaml(format!("{CHART}/values.yaml"));
+    assert_eq!(breaches(&schema, &values, ""), Vec::<String>::new());
+    for (place, wrong, expected) in [
+        ("/replicas", json!(-1), ".replicas: minimum"),
+        ("/replicas", json!("1"), ".replicas: type"),
+        ("/image/repository", json!(""), ".image.repository: minLength"),
+        ("/image/pullPolicy", json!("Sometimes"), ".image.pullPolicy: enum"),
+        ("/store/size", json!("20GB"), ".store.size: pattern"),
+        ("/store", json!({ "size": "20Gi" }), ".store: required"),
+        ("/service/port", json!(65536), ".service.port: maximum"),
+        ("/service/annotations", json!({ "a": 1 }), ".service.annotations.a: type"),
+        ("/networkPolicy/egressPorts", json!([]), ".networkPolicy.egressPorts: minItems"),
+        ("/networkPolicy/egressPorts", json!([443, 0]), ".networkPolicy.egressPorts[1]: minimum"),
+        ("/admin", json!({ "secret": "x" }), ".admin.secret: is not known"),
+    ] {
+        let mut values = values.clone();
+        *values.pointer_mut(place).unwrap() = wrong;
+        let found = breaches(&schema, &values, "");
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{place}: {found:?}");
+    }
 }
 
 #[test]
