@@ -128,6 +128,7 @@ fn handler(
         modes: Modes::new(&config.outage, &config.feeds, registry)?,
         advisories: advisories(config)?,
         audit: config.audit.clone(),
+        head_patience: config.retry.deadline.max(config.upstream.first_byte_timeout),
         clock: clock.clone(),
         metrics: HandlerMetrics::new(registry)?,
     }))

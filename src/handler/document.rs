@@ -208,7 +208,8 @@ impl Handler {
         self.screen_anonymous(request, &route.feed).await?;
         let caller = &request.caller;
         if !Wishes::of(&request.headers).revalidate
-            && let Some(refusal) = self.known_missing(caller, route)
+            && let Some(refusal) =
+                self.known_missing(caller, &Self::document_sought(route, self.generation(route)))
         {
             return Err(HandlerError::Refused(refusal));
         }
@@ -428,8 +429,7 @@ impl Handler {
             }
             Answer::Refused(refused) => {
                 if let Refused::NotFound(refusal) = &refused {
-                    self.parts.documents.remove(&key(route, caller.audience())).await;
-                    self.note_missing(caller, route, generation, refusal);
+                    self.gone(caller, route, generation, refusal).await;
                 }
                 Err(HandlerError::from(refused))
             }

@@ -46,6 +46,14 @@ pub enum HandlerError {
     /// No answer, or a broken one.
     #[error("the service cannot be reached: {0}")]
     Unavailable(String),
+    /// The service answered, and what came is not taken.
+    #[error("the service's answer is not taken: {reason}")]
+    Unusable {
+        /// Why, in words for the client.
+        what: &'static str,
+        /// The details, for the log.
+        reason: String,
+    },
     /// No answer in time.
     #[error("the service did not answer in time: {0}")]
     Timeout(String),
@@ -113,6 +121,7 @@ impl HandlerError {
             Self::Failing { .. }
             | Self::Throttled(_)
             | Self::Unavailable(_)
+            | Self::Unusable { .. }
             | Self::Timeout(_)
             | Self::Dead(_)
             | Self::Offline
@@ -164,6 +173,7 @@ impl HandlerError {
             Self::GateRefused(refusal) if refusal.status == StatusCode::FORBIDDEN => StatusCode::FORBIDDEN,
             // For the gate's own credential too: a 401 would make clients throw away a good gate token.
             Self::Unavailable(_)
+            | Self::Unusable { .. }
             | Self::Integrity(_)
             | Self::Guarded(Objection::Unreadable { .. })
             | Self::NoAudit { missing: false, .. }
@@ -186,6 +196,7 @@ impl HandlerError {
             Self::Offline => "offline",
             Self::Guarded(_) => "guard",
             Self::Unavailable(_) => "upstream_unavailable",
+            Self::Unusable { .. } => "upstream_unusable",
             Self::Timeout(_) => "upstream_timeout",
             Self::Integrity(_) => "integrity",
             Self::OnlyIfCached => "only_if_cached",
@@ -208,6 +219,10 @@ impl HandlerError {
         matches!(self, Self::Throttled(shed) if shed.reason != ShedReason::Paused)
     }
 
+    fn unusable(what: &'static str, error: &UpstreamError) -> Self {
+        Self::Unusable { what, reason: error.to_string() }
+    }
+
     /// Whether a fetch ended because all who waited for it had left: no answer for one who came after.
     pub(super) fn is_abandoned(&self) -> bool {
         matches!(self, Self::Throttled(shed) if shed.is_abandoned())
@@ -221,6 +236,13 @@ impl From<UpstreamError> for HandlerError {
             UpstreamError::Timeout { .. } => Self::Timeout(error.to_string()),
             UpstreamError::Shed(shed) => Self::Throttled(shed),
             UpstreamError::Dead { host } => Self::Dead(host),
+            UpstreamError::Redirect(_) => Self::unusable(
+                "it leads somewhere else than to the hosts of the service and `upstream.blob_hosts`",
+                &error,
+            ),
+            UpstreamError::TooLarge { .. } => Self::unusable("it is larger than the gate takes", &error),
+            UpstreamError::Encoding(_) => Self::unusable("its body cannot be decoded", &error),
+            UpstreamError::Head { .. } => Self::unusable("its head is larger than the gate takes", &error),
             other => Self::Unavailable(other.to_string()),
         }
     }

@@ -7,6 +7,7 @@
 
 mod admission;
 mod archives;
+mod arriving;
 mod asking;
 mod audit;
 mod changes;
@@ -39,7 +40,12 @@ mod represent;
 mod verify;
 mod wishes;
 
-use std::{net::IpAddr, num::NonZero, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    num::NonZero,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -207,6 +213,8 @@ pub struct Parts {
     pub audit: config::AuditSettings,
     /// That registry.
     pub advisories: Option<Advisories>,
+    /// Longest wait for the head of a package, all tries together.
+    pub head_patience: Duration,
     /// Time of day.
     pub clock: Clock,
     /// Counters.
@@ -222,7 +230,7 @@ pub struct Handler {
     builds: Arc<Coalescer<Result<Option<Arc<Representation>>, Unreadable>>>,
     locations: Arc<Coalescer<package::Located>>,
     downloads: Arc<Coalescer<package::Located>>,
-    arriving: Arc<package::Arriving>,
+    arriving: Arc<arriving::Arriving>,
     revalidations: Arc<wishes::Revalidations>,
     drills: Arc<drill::Drills>,
     lately: Lately,
@@ -245,6 +253,11 @@ struct Fetched {
 
 fn reads(request: &Request) -> bool {
     matches!(request.method, Method::GET | Method::HEAD)
+}
+
+/// The host that a request is forwarded to.
+fn service_of(target: &Target) -> Service {
+    if target.is_on_feeds_host() { Service::Feeds } else { Service::Pkgs }
 }
 
 fn cores() -> usize {
@@ -329,6 +342,7 @@ impl Handler {
             return self.list_routes(request, route).await.map(Outcome::Reply);
         }
         if !reads {
+            self.reachable(request).await?;
             let client = asking::client(&self.parts.throttle, request);
             return Ok(Outcome::Forward(Forward::new(request, client, stranger)));
         }
@@ -414,7 +428,7 @@ impl Handler {
 impl Forward {
     fn new(request: &Request, client: Client, stranger: Option<Unknown>) -> Self {
         let Route { org, target, .. } = &request.route;
-        let service = if target.is_on_feeds_host() { Service::Feeds } else { Service::Pkgs };
+        let service = service_of(target);
         let effect = target.effect(&request.method);
         let caller = &request.caller;
         Self {

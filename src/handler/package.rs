@@ -4,11 +4,11 @@
 //! ends in bytes that are stored already. A download is followed by everybody who wants the same content,
 //! whatever package, feed or organisation leads there: each of them was let through by the service itself.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use futures::{FutureExt as _, future::join};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{
     CacheStatus, Handler, HandlerError, PackageBody, Reply, ReplyBody, Request,
@@ -29,13 +29,15 @@ use crate::{
     route::{Document, DocumentRoute, Package, PackageRoute, Protocol},
     throttle::{Interest, Priority},
     upstream::{
-        BodyStream, Located as Location, Service, Target, UpstreamError, UpstreamRequest, UpstreamResponse,
+        BodyStream, Located as Location, Refused, Service, Target, UpstreamError, UpstreamRequest,
+        UpstreamResponse,
     },
 };
 
 /// Bytes of a version never change (facts §0.9), so clients may keep them; they are private all the same.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
-/// Tries of one request: a signed URL that is no longer good, or bytes that fail their check, are worth one more.
+/// Tries of one request: a signed URL that is no longer good, or bytes that fail their check, are worth one more. That the
+/// service does not say where they are is not: it was asked as often as that is worth.
 const TRIES: usize = 2;
 
 /// Where a package's bytes are.
@@ -47,15 +49,9 @@ pub(super) enum Located {
     Filling { fill: Arc<Fill>, id: Option<StorageId> },
     /// Nowhere.
     Failed(HandlerError),
+    /// Nobody says where.
+    Unanswered(HandlerError),
 }
-
-/// Downloads by canonical package key, from their head until they are stored: callers who may read the feed
-/// follow them as they would read a stored blob.
-#[derive(Default)]
-pub(super) struct Arriving(Mutex<HashMap<String, Arrival>>);
-
-/// A download and the content that it was announced to be.
-type Arrival = (Arc<Fill>, Option<StorageId>);
 
 /// A package's bytes and what the answer says of them.
 pub(super) struct Found {
@@ -154,15 +150,22 @@ impl Handler {
         route: &PackageRoute,
         key: &str,
     ) -> Result<Found, HandlerError> {
-        let own = own_flight(key, &request.caller);
+        let (own, sought) = (own_flight(key, &request.caller), self.package_sought(route));
+        if !Wishes::of(&request.headers).revalidate
+            && let Some(refusal) = self.known_missing(&request.caller, &sought)
+        {
+            return Err(HandlerError::Refused(refusal));
+        }
         let mut flight = match self.standing(&request.caller, &route.feed) {
             Standing::Denied(refusal) => return Err(HandlerError::Refused(refusal)),
             Standing::Allowed => key.to_owned(),
             Standing::Grace | Standing::Unknown => own.clone(),
         };
-        let mut last = HandlerError::Internal("no try".to_owned());
-        for _ in 0..=TRIES {
-            let work = |interest| self.clone().locating(request.clone(), route.clone(), interest);
+        // For all tries together: clients do not wait any longer for a head.
+        let deadline = Instant::now() + self.parts.head_patience;
+        let mut tries = TRIES;
+        loop {
+            let work = |interest| self.clone().locating(request.clone(), route.clone(), deadline, interest);
             let (located, joined) =
                 self.locations.run(&flight, request.priority(Priority::Package), work).await;
             let failure = match located.unwrap_or_else(died) {
@@ -171,20 +174,20 @@ impl Handler {
                     flight.clone_from(&own);
                     continue;
                 }
-                Located::Failed(error) => error,
+                Located::Unanswered(error) if !error.is_abandoned() => return Err(error),
+                Located::Failed(error) | Located::Unanswered(error) => error,
                 Located::Stored(blob) => return Ok(Found::stored(blob, joined)),
                 Located::Filling { fill, id } => match self.follow(request, fill, id, joined).await {
                     Ok(found) => return Ok(found),
                     Err(error) => error,
                 },
             };
-            last = failure;
-            if !is_worth_another_try(&last) {
-                break;
+            tries -= 1;
+            if tries == 0 || !is_worth_another_try(&failure) || Instant::now() >= deadline {
+                return Err(failure);
             }
             self.locations.drop_dead(&flight, is_dead);
         }
-        Err(last)
     }
 
     async fn follow(
@@ -211,7 +214,13 @@ impl Handler {
         Ok(Found { body: PackageBody::Filling { fill, length }, id, named_at: None, cache })
     }
 
-    async fn locating(self, request: Request, route: PackageRoute, interest: Interest) -> Landing<Located> {
+    async fn locating(
+        self,
+        request: Request,
+        route: PackageRoute,
+        deadline: Instant,
+        interest: Interest,
+    ) -> Landing<Located> {
         let (key, removals) = (self.package_key(&route), self.removals(&route));
         if let Err(error) = self.may_ask(&request.caller, Some(&route.feed)) {
             return Landing::now(Located::Failed(error));
@@ -219,9 +228,12 @@ impl Handler {
         if let Some(rehearsal) = &self.rehearsal {
             return Landing::now(Located::Failed(self.suppose_package(rehearsal, &route)));
         }
-        let asked = self.asked(&request, &route, interest.clone());
-        let location = match self.settle(self.parts.service.locate(asked).await) {
+        let asked = self.asked(&request, &route, deadline, interest.clone());
+        let location = match self.settle(self.parts.service.locate(asked.clone()).await) {
             Ok(Location::Refused(refused)) => {
+                if let Refused::NotFound(refusal) = &refused {
+                    self.note_missing(&request.caller, &self.package_sought(&route), refusal);
+                }
                 self.heard(Service::Pkgs, &route.feed.org, Some(&refused));
                 if is_denial(refused.refusal().status) {
                     // It may be about this one package (facts §3.3): ask about the feed again. Any other
@@ -230,18 +242,19 @@ impl Handler {
                 }
                 return Landing::now(Located::Failed(HandlerError::from(refused)));
             }
-            Err(error) => return Landing::now(Located::Failed(error)),
+            Err(error) => return Landing::now(Located::Unanswered(error)),
             Ok(location) => location,
         };
+        self.note_present(&request.caller, &self.package_sought(&route));
         self.heard(Service::Pkgs, &route.feed.org, None);
         self.parts.access.allow(&request.caller, &route.feed, self.now());
-        let located = self.fetch_located((&request, &route), &key, location, &interest).await;
+        let located = self.fetch_located((&request, &route), &key, location, (&asked, &interest)).await;
         match &located {
             Located::Stored(blob) => {
                 self.remember(&route.key(), blob.id, removals).await;
                 Landing::now(located)
             }
-            Located::Failed(_) => Landing::now(located),
+            Located::Failed(_) | Located::Unanswered(_) => Landing::now(located),
             Located::Filling { fill, id } => {
                 self.arriving.insert(&key, fill, *id);
                 let linger = self.clone().concluding(Arc::clone(fill), route, key, removals).boxed();
@@ -255,7 +268,7 @@ impl Handler {
         (request, route): (&Request, &PackageRoute),
         key: &str,
         location: Location,
-        waiters: &Interest,
+        (question, waiters): (&UpstreamRequest, &Interest),
     ) -> Located {
         match location {
             Location::Refused(refused) => Located::Failed(HandlerError::from(refused)),
@@ -274,7 +287,8 @@ impl Handler {
                 self.downloads.drop_dead(&flight, is_dead);
                 let (handler, wanted) = (self.clone(), (request.clone(), route.clone()));
                 let work = |interest| {
-                    let again = self.asked(request, route, interest);
+                    let asker = self.asker(request, interest, Urgency::Needed);
+                    let again = UpstreamRequest { asker, ..question.clone() };
                     async move {
                         // The packument is read while the blob host is asked.
                         let response = handler.parts.service.package(location, again);
@@ -310,7 +324,13 @@ impl Handler {
     }
 
     /// What the service is asked to learn where a package is.
-    fn asked(&self, request: &Request, route: &PackageRoute, interest: Interest) -> UpstreamRequest {
+    fn asked(
+        &self,
+        request: &Request,
+        route: &PackageRoute,
+        deadline: Instant,
+        interest: Interest,
+    ) -> UpstreamRequest {
         let target = Target::Service {
             service: Service::Pkgs,
             org: route.feed.org.clone(),
@@ -319,6 +339,7 @@ impl Handler {
         UpstreamRequest {
             headers: request.headers.clone(),
             authorization: request.caller.authorization().cloned(),
+            deadline: Some(deadline),
             ..UpstreamRequest::get(target, self.asker(request, interest, Urgency::Needed))
         }
     }
@@ -358,31 +379,6 @@ impl Handler {
         let body = self.parts.documents.body(&entry).await?;
         let file = file.clone();
         tokio::task::spawn_blocking(move || dist_of(&body, &file)).await.ok().flatten()
-    }
-}
-
-// === impl Arriving ===
-
-impl Arriving {
-    /// Downloads that are not over and stored yet.
-    pub(super) fn count(&self) -> usize {
-        self.0.lock().len()
-    }
-
-    fn get(&self, key: &str) -> Option<Arrival> {
-        self.0.lock().get(key).cloned()
-    }
-
-    fn insert(&self, key: &str, fill: &Arc<Fill>, id: Option<StorageId>) {
-        self.0.lock().insert(key.to_owned(), (Arc::clone(fill), id));
-    }
-
-    /// Forgets `fill`, and not another one that came in its place.
-    fn remove(&self, key: &str, fill: &Arc<Fill>) {
-        let mut arriving = self.0.lock();
-        if arriving.get(key).is_some_and(|(held, _)| Arc::ptr_eq(held, fill)) {
-            arriving.remove(key);
-        }
     }
 }
 
@@ -439,7 +435,7 @@ fn lingering(located: &Located) -> Option<futures::future::BoxFuture<'static, ()
             let fill = Arc::clone(fill);
             Some(async move { drop(fill.finished().await) }.boxed())
         }
-        Located::Stored(_) | Located::Failed(_) => None,
+        Located::Stored(_) | Located::Failed(_) | Located::Unanswered(_) => None,
     }
 }
 
@@ -455,7 +451,7 @@ fn died() -> Located {
 fn is_dead(located: &Located) -> bool {
     match located {
         Located::Stored(_) => false,
-        Located::Failed(_) => true,
+        Located::Failed(_) | Located::Unanswered(_) => true,
         Located::Filling { fill, .. } => {
             !fill.joinable() || fill.finished().now_or_never().is_some_and(|outcome| outcome.is_err())
         }

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use super::{
     CacheStatus, Fetched, Handler, HandlerError, Outcome, Request,
     document::{Obtained, Represented, key, service},
+    service_of,
 };
 use crate::{
     cache::{Body, Entry, Origin},
@@ -221,6 +222,16 @@ impl Handler {
             cache = self.missing(request, route).await?.cache;
         }
         Err(rehearsal.end(cache))
+    }
+
+    /// An error where the service's host is known to be dead for more than a moment, so that who sends it a body does
+    /// not wait for that.
+    pub(super) async fn reachable(&self, request: &Request) -> Result<(), HandlerError> {
+        let service = service_of(&request.route.target);
+        if self.rehearsal.is_some() {
+            return self.alive(service, &request.route.org);
+        }
+        Ok(self.parts.breaks.wait_for(service, &request.route.org).await?)
     }
 
     /// An error where the service's host is known to be dead.

@@ -68,6 +68,7 @@ pub fn failure(error: &HandlerError, context: &RequestContext) {
         HandlerError::Failing { .. }
         | HandlerError::Throttled(_)
         | HandlerError::Unavailable(_)
+        | HandlerError::Unusable { .. }
         | HandlerError::Timeout(_)
         | HandlerError::NoCredential(_)
         | HandlerError::Integrity(_) => {

@@ -10,9 +10,12 @@ use crate::{
     access::CallerId,
     document::rewrite::Rewriter,
     handler::{CacheStatus, Forward, HandlerError, RouteClass},
-    throttle::{Permit, ThrottleError},
+    throttle::{Permit, Signal, SignalKind, ThrottleError},
     trace::{Span, Trace},
 };
+
+/// Most bytes of a failure's body that are looked into.
+const SEEN: usize = 4 << 10;
 
 /// The service's id of an answer; its support asks for it.
 const ACTIVITY: HeaderName = HeaderName::from_static("activityid");
@@ -76,6 +79,8 @@ pub struct Forwarding {
     pub progress: Progress,
     /// Bytes of its body that were sent on.
     pub sent_on: u64,
+    /// What the head said of an answer that failed, until its text is seen.
+    pub failed: Option<Signal>,
     /// The answer's body, when it is rewritten.
     pub body: Option<Collected>,
     /// Whether the service refused it, and the client has the whole answer.
@@ -136,10 +141,21 @@ impl Forwarding {
             shed: None,
             progress: Progress::default(),
             sent_on: 0,
+            failed: None,
             body: None,
             is_refused: false,
             refusal: None,
             span: None,
+        }
+    }
+
+    /// Looks into the first piece of a failure's body for a word on load; a whole refusal has a few hundred bytes.
+    pub fn hear(&mut self, piece: Option<&[u8]>) {
+        let Some(piece) = piece.filter(|piece| !piece.is_empty()) else { return };
+        let Some(failed) = self.failed.take() else { return };
+        let signal = failed.with_text(&String::from_utf8_lossy(&piece[..piece.len().min(SEEN)]));
+        if let Some(permit) = self.permit.as_ref().filter(|_| signal.kind != SignalKind::Failed) {
+            permit.observe(&signal);
         }
     }
 

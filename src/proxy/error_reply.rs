@@ -100,6 +100,9 @@ pub fn of_handler(error: &HandlerError, id: &str) -> ErrorReply {
         HandlerError::Offline => loud("feedgate is offline by its operator, and there is no stored copy"),
         HandlerError::Guarded(objection) => loud(&objection.to_string()),
         HandlerError::Unavailable(_) => told("the service cannot be reached, and there is no stored copy"),
+        HandlerError::Unusable { what, .. } => {
+            told(&format!("the service's answer is not taken: {what}; and there is no stored copy"))
+        }
         HandlerError::Timeout(_) => told("the service did not answer in time, and there is no stored copy"),
         HandlerError::Integrity(_) => {
             told("the service sent bytes that failed their check; nothing was stored")
@@ -234,6 +237,7 @@ mod tests {
         check(&throttled(ShedReason::Late, 0.0), 503, "throttled");
         check(&HandlerError::Left, 499, "client_left");
         check(&HandlerError::Unavailable(detail()), 502, "upstream_unavailable");
+        check(&HandlerError::Unusable { what: "w", reason: detail() }, 502, "upstream_unusable");
         check(&HandlerError::Timeout(detail()), 504, "upstream_timeout");
         check(&HandlerError::Dead(detail()), 424, "upstream_down");
         check(&HandlerError::Offline, 424, "offline");

@@ -22,7 +22,7 @@ use crate::{
     clock::Clock,
     handler::{CacheStatus, Forward, HandlerError},
     listener::{Facts, TOO_LARGE},
-    throttle::{Ask, Signal, Throttle},
+    throttle::{Ask, Signal, SignalKind, Throttle},
     upstream::{Dialer, Refusal, head_excess},
 };
 
@@ -178,7 +178,11 @@ impl Forwarder {
         id: &str,
     ) -> Result<Option<Unchanged>> {
         if let Some(permit) = &forwarding.permit {
-            permit.observe(&Signal::of_head(response.status, &response.headers, self.clock.now()));
+            let signal = Signal::of_head(response.status, &response.headers, self.clock.now())
+                .with_text(response.get_reason_phrase().unwrap_or_default());
+            permit.observe(&signal);
+            // A 500 may be a refusal for load; then its text says so.
+            forwarding.failed = (signal.kind == SignalKind::Failed).then_some(signal);
         }
         if let Some(excess) = head_excess(&response.headers) {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, excess).into_up());

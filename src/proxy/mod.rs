@@ -321,6 +321,7 @@ impl ProxyHttp for Edge {
         context: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         let Some(forwarding) = &mut context.forward else { return Ok(None) };
+        forwarding.hear(body.as_deref());
         forwarding.is_refused = end && context.status.is_some_and(|status| !status.is_success());
         let Some(collected) = &mut forwarding.body else { return Ok(None) };
         *body = collected.pass(&forwarding.rewriter, body.take(), end);

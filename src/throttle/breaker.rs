@@ -20,6 +20,9 @@ use tokio::time::Instant;
 
 /// The open time is between these shares of what is set, by the jitter.
 const JITTER: (f64, f64) = (0.75, 1.25);
+/// A host that nobody asks for this long after it may be asked again is no longer known to be dead: blob hosts come and
+/// go, and there are quiet nights.
+const FORGOTTEN: Duration = Duration::from_secs(300);
 /// Doublings of the open time after which it grows no more.
 const MOST_DOUBLINGS: u32 = 16;
 
@@ -209,6 +212,16 @@ impl Breaker {
         }
     }
 
+    /// Whether nobody wanted to know for long whether the host is back.
+    fn is_forgotten(&self, now: Instant) -> bool {
+        let asked = match self.state {
+            BreakerState::Closed => None,
+            BreakerState::Open { until } => Some(until),
+            BreakerState::HalfOpen => self.probed.map(|probed| probed + self.limits.probe_patience),
+        };
+        asked.is_some_and(|asked| now >= asked + FORGOTTEN)
+    }
+
     /// The state, as of the last call.
     pub fn state(&self) -> BreakerState {
         self.state
@@ -293,6 +306,19 @@ impl<K: Eq + Hash> Breakers<K> {
     /// Forgets everything about `key`; whether there was anything.
     pub fn reset(&mut self, key: &K) -> bool {
         self.breakers.remove(key).is_some()
+    }
+
+    /// Forgets dead hosts that nobody asked for long; their keys, and what was thought of them.
+    pub fn forget(&mut self, now: Instant) -> Vec<(K, BreakerState)>
+    where
+        K: Clone,
+    {
+        let forgotten = self.breakers.iter().filter(|(_, breaker)| breaker.is_forgotten(now));
+        let forgotten: Vec<_> = forgotten.map(|(key, breaker)| (key.clone(), breaker.state)).collect();
+        for (key, _) in &forgotten {
+            self.breakers.remove(key);
+        }
+        forgotten
     }
 
     /// Forgets those that have nothing to say: closed, and no failure since the last success.
@@ -405,6 +431,25 @@ mod tests {
         }
         breakers.prune();
         assert_eq!(breakers.iter().map(|(host, _)| *host).collect::<Vec<_>>(), ["bad"]);
+    }
+
+    #[test]
+    fn a_dead_host_that_nobody_asks_for_is_forgotten() {
+        let (mut breakers, now) = (Breakers::new(BreakerLimits::default()), Instant::now());
+        for (host, probes) in [("open", 0), ("half open", 1)] {
+            let attempt = go(breakers.get(host), now);
+            breakers.get(host).record(attempt, Outcome::Death, MIDDLE, now);
+            for _ in 0..probes {
+                let probe = go(breakers.get(host), now + Duration::from_secs(2));
+                breakers.get(host).record(probe, Outcome::Success, MIDDLE, now);
+            }
+        }
+        let after = |seconds: u64| now + Duration::from_secs(2 + seconds);
+        assert_eq!(breakers.forget(after(299)), []);
+        let open = BreakerState::Open { until: after(0) };
+        assert_eq!(breakers.forget(after(300)), [("open", open)]);
+        assert_eq!(breakers.forget(after(310)), [("half open", BreakerState::HalfOpen)]);
+        assert_eq!(breakers.iter().count(), 0);
     }
 
     proptest! {

@@ -75,7 +75,7 @@ pub struct Ask {
     pub client: Client,
     /// Who wants it, and how much.
     pub interest: Interest,
-    /// When the answer is of no use any more; `None` is the configured wait from now.
+    /// When the answer is of no use any more; at most the configured wait from now.
     pub deadline: Option<Instant>,
 }
 
@@ -201,7 +201,8 @@ impl Throttle {
     /// interested any more.
     pub async fn acquire(&self, ask: &Ask) -> Result<Permit, ThrottleError> {
         let start = Instant::now();
-        let deadline = ask.deadline.unwrap_or(start + self.queue_timeout);
+        let longest = start + self.queue_timeout;
+        let deadline = ask.deadline.map_or(longest, |own| own.min(longest));
         let mut interest = ask.interest.watch();
         let error = |reason| self.error(ask, reason, start);
         let first = *interest.borrow_and_update();

@@ -128,7 +128,7 @@ impl Azure {
 
     /// Fetches a package from where [`Azure::locate`] found it: status 200. When the body breaks, it goes on from
     /// where it was, at the same URL or, when that is no longer good, at the one that `request` (what `locate`
-    /// was asked) leads to, if that names the same content.
+    /// was asked) leads to, if that names the same content. The deadline of `request` is for the head.
     ///
     /// [`UpstreamError::Link`] means that the signed URL is not good from the start: locate again, once.
     /// Any other status is [`UpstreamError::Download`].
@@ -140,6 +140,7 @@ impl Azure {
         let hashed = location.storage_id.is_some_and(|id| id.is_file());
         let first = UpstreamRequest {
             hashed,
+            deadline: request.deadline,
             ..blob_request(&location.url, request.asker.clone(), trace_of(&request))
         };
         let response = self.fetch_blob(&first).await?;

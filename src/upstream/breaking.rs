@@ -30,13 +30,14 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
 
 pub use hosts::HostState;
+use hosts::StateGauge;
 
 use super::{
     Service, Target, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse,
@@ -119,7 +120,6 @@ struct Trouble {
 }
 
 struct Metrics {
-    state: IntGaugeVec,
     transitions: IntCounterVec,
 }
 
@@ -161,7 +161,9 @@ impl Breaks {
             changed: Notify::new(),
             metrics: Metrics::new(registry)?,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        let breaks = Self { shared: Arc::new(shared) };
+        StateGauge::register(registry, &breaks)?;
+        Ok(breaks)
     }
 
     /// Whether there is no use in asking `service` for `org` now.
@@ -221,13 +223,26 @@ impl Breaks {
         state.breakers.peek(host).is_some_and(|breaker| breaker.state() != BreakerState::Closed)
     }
 
+    /// Waits while the host of `service` is dead for a moment only; [`UpstreamError::Dead`] when it is for longer.
+    pub async fn wait_for(&self, service: Service, org: &Name) -> Result<(), UpstreamError> {
+        let Some(host) = self.service_host(service, org) else { return Ok(()) };
+        loop {
+            let changed = self.shared.changed.notified();
+            match self.way(&host, Instant::now()) {
+                Way::Free => return Ok(()),
+                Way::Dead => return Err(UpstreamError::Dead { host: host.authority }),
+                Way::Wait(until) => tokio::select! { () = changed => {}, () = sleep_until(until) => {} },
+            }
+        }
+    }
+
     fn admit(&self, host: &Host, now: Instant) -> Result<Attempt, UpstreamError> {
         let mut state = self.shared.state.lock();
         if state.breakers.peek(host).is_none() && state.breakers.iter().count() >= MOST_HOSTS {
             state.breakers.prune();
         }
         let (admitted, transition) = state.breakers.get(host.clone()).admit(now);
-        self.tell(&state, host, transition, "time to see whether it is back");
+        self.tell(host, transition, "time to see whether it is back");
         match admitted {
             Admitted::Go(attempt) => Ok(attempt),
             Admitted::No { .. } => Err(UpstreamError::Dead { host: host.authority.clone() }),
@@ -239,12 +254,12 @@ impl Breaks {
         let (outcome, reason) = state.outcome(host, judged, asked);
         let transition = state.breakers.get(host.clone()).record(attempt, outcome, rand::random(), now);
         state.note(host, transition, now);
-        self.tell(&state, host, transition, reason);
+        self.tell(host, transition, reason);
         drop(state);
         self.shared.changed.notify_waiters();
     }
 
-    fn tell(&self, state: &State, host: &Host, transition: Option<Transition>, reason: &str) {
+    fn tell(&self, host: &Host, transition: Option<Transition>, reason: &str) {
         let Some(Transition { from, to, failures }) = transition else { return };
         let (class, from_text, to_text) = (host.class.as_str(), from.as_str(), to.as_str());
         let host_name = &host.authority;
@@ -262,9 +277,6 @@ impl Breaks {
             tracing::info!(host = host_name, class, from = from_text, to = to_text, reason, "breaker");
         }
         self.shared.metrics.transitions.with_label_values(&[class, to_text]).inc();
-        let of_class = state.breakers.iter().filter(|(other, _)| other.class == host.class);
-        let worst = of_class.map(|(_, state)| severity(state)).max().unwrap_or_default();
-        self.shared.metrics.state.with_label_values(&[class]).set(worst);
     }
 }
 
@@ -422,23 +434,16 @@ impl State {
 
 impl Metrics {
     fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let state = Opts::new(
-            "feedgate_breaker_state",
-            "Worst breaker of the hosts of a kind: 0 closed, 1 half open, 2 open",
-        );
         let transitions =
             Opts::new("feedgate_breaker_transitions_total", "Changes of breakers, by the state that began");
-        let state = IntGaugeVec::new(state, &["host_class"])?;
         let transitions = IntCounterVec::new(transitions, &["host_class", "to"])?;
-        registry.register(Box::new(state.clone()))?;
         registry.register(Box::new(transitions.clone()))?;
         for class in HostClass::ALL.map(HostClass::as_str) {
-            state.with_label_values(&[class]).set(0);
             for to in ["closed", "open", "half_open"] {
                 transitions.with_label_values(&[class, to]).inc_by(0);
             }
         }
-        Ok(Self { state, transitions })
+        Ok(Self { transitions })
     }
 }
 
@@ -457,14 +462,6 @@ impl Drop for UnderWay<'_> {
         if let Some(attempt) = self.attempt.take() {
             self.breaks.record(self.host, attempt, &Judged::Nothing, 0, Instant::now());
         }
-    }
-}
-
-fn severity(state: BreakerState) -> i64 {
-    match state {
-        BreakerState::Closed => 0,
-        BreakerState::HalfOpen => 1,
-        BreakerState::Open { .. } => 2,
     }
 }
 

@@ -133,7 +133,9 @@ impl<U: Upstream> Retrying<U> {
 #[async_trait]
 impl<U: Upstream> Upstream for Retrying<U> {
     async fn fetch(&self, request: &UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
-        let deadline = request.deadline.unwrap_or_else(|| Instant::now() + self.settings.deadline);
+        // What has a deadline of its own is not put again for longer than the others.
+        let latest = Instant::now() + self.settings.deadline;
+        let deadline = request.deadline.map_or(latest, |own| own.min(latest));
         let outcome = self.attempt(request, request.deadline).await;
         let failed = outcome.as_ref().map_or(true, |response| may_pass(response.status));
         if failed && may_be_sent_twice(&request.method) {

@@ -1,7 +1,7 @@
 //! Where the gate connects to, and what it takes from there.
 
 use super::{
-    A, DOCUMENT, PACKUMENT, Scene, publish,
+    A, B, DOCUMENT, PACKUMENT, Scene, TARBALL, publish,
     support::{Act, answer, ask, json},
 };
 
@@ -71,6 +71,138 @@ async fn a_body_that_never_ends_costs_its_client_no_more_than_the_time_for_docum
         .await;
         let reply = scene.get(path, A).await;
         assert_eq!(reply.status, 504, "{path}: {}", reply.text());
+        scene.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_404_on_the_document_to_one_who_may_read_it_takes_the_stored_one_away() {
+    const GONE: &str = r#"{"message":"The package does not exist"}"#;
+    let scene = Scene::new(|_| json(DOCUMENT)).await;
+    assert_eq!(scene.get(PACKUMENT, A).await.status, 200);
+    let json_404 = || answer("404 Not Found", "Content-Type: application/json\r\n", GONE);
+    let html_404 = || answer("404 Not Found", "Content-Type: text/html\r\n", "<html>");
+    // One who may not look is told 404 of everything; a page in between says nothing of the package; the last one does.
+    for (caller, html, minutes, stands_in) in
+        [(B, false, 0, true), (A, true, 10, true), (A, false, 10, false)]
+    {
+        scene.later(minutes);
+        scene.service.play(move |seen| match seen.path() {
+            path if path.contains("index.json") && caller == A => json(super::INDEX),
+            _ if html => html_404(),
+            _ => json_404(),
+        });
+        assert_eq!(scene.get(PACKUMENT, caller).await.status, 404, "{caller} {html}");
+        scene.later(10);
+        scene.service.play(|_| answer("502 Bad Gateway", "", ""));
+        let status = scene.get(PACKUMENT, A).await.status;
+        assert_eq!(status == 200, stands_in, "{caller} {html}: {status}");
+    }
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_can_locate_costs_the_service_one_round_of_tries() {
+    let scene = Scene::with(
+        |seen| if seen.path().ends_with(".tgz") { Act::Close(Vec::new()) } else { json(DOCUMENT) },
+        |config| (config.retry.attempts, config.outage.failures) = (3, 1_000_000),
+    )
+    .await;
+    assert_eq!(scene.get(TARBALL, A).await.status, 502);
+    // Three tries, the first of them perhaps on a kept connection.
+    let asked = scene.service.asked(".tgz").len();
+    assert!((3..=4).contains(&asked), "{asked}");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_package_is_asked_for_once_in_a_while_by_each_caller_and_again_after_a_write() {
+    let missing = || answer("404 Not Found", "Content-Type: application/json\r\n", r#"{"message":"no"}"#);
+    let scene = Scene::new(move |seen| match seen.line.split(' ').next() {
+        Some("PUT") => answer("201 Created", "", "{}"),
+        _ if seen.path().ends_with(".tgz") => missing(),
+        _ => json(DOCUMENT),
+    })
+    .await;
+    let asked = async |caller: &str, times: usize| {
+        assert_eq!(scene.get(TARBALL, caller).await.status, 404);
+        assert_eq!(scene.service.asked(".tgz").len(), times, "{caller}");
+    };
+    for caller in [A, B] {
+        assert_eq!(scene.get(PACKUMENT, caller).await.status, 200);
+    }
+    for (caller, times) in [(A, 1), (A, 1), (B, 2), (B, 2), (A, 2)] {
+        asked(caller, times).await;
+    }
+    assert_eq!(ask(scene.gate.address(), &publish()).await.status, 201);
+    asked(A, 3).await;
+    asked(A, 3).await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_taken_says_so_and_what_is_wrong_with_it() {
+    let elsewhere = || super::to("https://evil.example/x");
+    let rows = [
+        (PACKUMENT, elsewhere(), "upstream.blob_hosts"),
+        (TARBALL, elsewhere(), "upstream.blob_hosts"),
+        (PACKUMENT, json(&format!("{{\"a\":\"{}\"}}", "x".repeat(2000))), "larger"),
+        (
+            PACKUMENT,
+            answer("200 OK", "Content-Type: application/json\r\nContent-Encoding: br\r\n", "x"),
+            "decoded",
+        ),
+    ];
+    for (path, act, words) in rows {
+        let scene =
+            Scene::with(move |_| act.clone(), |config| config.upstream.max_document_size = 1000).await;
+        let reply = scene.get(path, A).await;
+        let text = reply.text();
+        assert_eq!(reply.status, 502, "{text}");
+        assert!(text.contains("upstream_unusable") && text.contains(words), "{words}: {text}");
+        assert!(!text.contains("evil"), "{text}");
+        scene.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_to_a_service_that_is_known_to_be_dead_is_told_so_at_once() {
+    let mut scene = Scene::with(
+        |_| json(DOCUMENT),
+        |config| {
+            config.outage.hold = std::time::Duration::ZERO;
+            config.outage.open = std::time::Duration::from_secs(600);
+            config.outage.longest_open = std::time::Duration::from_secs(600);
+        },
+    )
+    .await;
+    scene.service.vanish().await;
+    let mut known = false;
+    for _ in 0..20 {
+        known |= scene.get(PACKUMENT, A).await.status == 424;
+    }
+    assert!(known);
+    let put = ask(scene.gate.address(), &publish()).await;
+    assert_eq!((put.status, put.text().contains("upstream_down")), (424, true), "{}", put.text());
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_for_load_is_heard_when_a_write_meets_it() {
+    const BLOCKED: &str =
+        "Request was blocked due to exceeding usage of resource 'Usage' in namespace 'VSID'";
+    let told = json(&format!("{{\"message\":\"{BLOCKED}\"}}"));
+    let Act::Answer(told) = told else { panic!("no answer") };
+    let body = Act::Answer(String::from_utf8(told).unwrap().replace("200 OK", "500 Oops").into_bytes());
+    for act in [answer(&format!("500 {BLOCKED}"), "", ""), body] {
+        let script = move |seen: &super::Seen| {
+            if seen.line.starts_with("PUT") { act.clone() } else { json(super::INDEX) }
+        };
+        let scene = Scene::new(script).await;
+        assert_eq!(ask(scene.gate.address(), &publish()).await.status, 500);
+        let metrics = super::get(scene.gate.admin_address(), "/metrics", "").await.text();
+        let heard = "feedgate_throttle_signals_total{host_class=\"api\",kind=\"refused\"} 1\n";
+        assert!(metrics.contains(heard), "{metrics}");
         scene.end().await;
     }
 }

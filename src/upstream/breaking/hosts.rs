@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use prometheus::{
+    IntGaugeVec, Opts, Registry,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
 use tokio::time::Instant;
 
 use super::{Breaker, BreakerState, Breaks, Host, HostClass, Transition};
@@ -19,12 +24,53 @@ pub struct HostState {
     pub barred: Option<Duration>,
 }
 
+/// `feedgate_breaker_state`, as of when it is asked for: a breaker whose time is up tells nobody.
+pub(super) struct StateGauge {
+    breaks: Breaks,
+    gauge: IntGaugeVec,
+}
+
+// === impl StateGauge ===
+
+impl StateGauge {
+    /// Registers the metric; fails if it is registered already.
+    pub(super) fn register(registry: &Registry, breaks: &Breaks) -> Result<(), prometheus::Error> {
+        let opts = Opts::new(
+            "feedgate_breaker_state",
+            "Worst breaker of the hosts of a kind: 0 closed, 1 half open, 2 open",
+        );
+        let gauge = IntGaugeVec::new(opts, &["host_class"])?;
+        registry.register(Box::new(Self { breaks: breaks.clone(), gauge }))
+    }
+}
+
+impl Collector for StateGauge {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauge.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let hosts = self.breaks.list();
+        for class in HostClass::ALL {
+            let of_class = hosts.iter().filter(|host| host.class == class);
+            let worst = of_class.map(|host| severity(host.state)).max().unwrap_or_default();
+            self.gauge.with_label_values(&[class.as_str()]).set(worst);
+        }
+        self.gauge.collect()
+    }
+}
+
 // === impl Breaks ===
 
 impl Breaks {
-    /// Every host that was asked lately, in the order of their names.
+    /// Every host that was asked lately, in the order of their names. What nobody asked about for long is forgotten.
     pub fn list(&self) -> Vec<HostState> {
-        let (state, now) = (self.shared.state.lock(), Instant::now());
+        let (mut state, now) = (self.shared.state.lock(), Instant::now());
+        for (host, from) in state.breakers.forget(now) {
+            state.trouble.remove(&host);
+            let transition = Transition { from, to: BreakerState::Closed, failures: 0 };
+            self.tell(&host, Some(transition), "nobody has asked for it for long");
+        }
         let mut hosts: Vec<_> = state
             .breakers
             .iter()
@@ -52,11 +98,19 @@ impl Breaks {
             if from != BreakerState::Closed {
                 dead += 1;
                 let transition = Transition { from, to: BreakerState::Closed, failures: 0 };
-                self.tell(&state, &host, Some(transition), "an operator says that it is back");
+                self.tell(&host, Some(transition), "an operator says that it is back");
             }
         }
         drop(state);
         self.shared.changed.notify_waiters();
         dead
+    }
+}
+
+fn severity(state: BreakerState) -> i64 {
+    match state {
+        BreakerState::Closed => 0,
+        BreakerState::HalfOpen => 1,
+        BreakerState::Open { .. } => 2,
     }
 }

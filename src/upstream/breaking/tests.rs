@@ -271,3 +271,19 @@ async fn what_waits_for_a_permit_when_the_host_dies_costs_no_socket() {
     assert!(matches!(late, Err(UpstreamError::Dead { host }) if host == "pkgs.dev.azure.com"));
     assert_eq!(*scene.script.asked.lock(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_host_that_nobody_asks_for_is_forgotten_when_the_metrics_are_read() {
+    let scene = Scene::abrupt();
+    scene.play(vec![Act::Refused; 3]);
+    for _ in 0..3 {
+        drop(scene.get(&pkgs("/x")).await);
+    }
+    let state = || scene.metric("feedgate_breaker_state", &["pkgs"]).to_string();
+    advance(Duration::from_secs(60)).await;
+    assert_eq!(state(), "2", "nobody knows better yet");
+    advance(Duration::from_secs(300)).await;
+    assert_eq!(state(), "0");
+    assert!(scene.breaks.list().is_empty());
+    assert!(scene.breaks.shared.state.lock().trouble.is_empty());
+}
