@@ -1,6 +1,8 @@
 //! Who gets what is stored: the service's word decides.
 
-use crate::support::{EXPIRED_PAT, FORBIDDEN_PAT, NPM, NUGET, OTHER_PAT, Scene};
+use feedgate_simulator::Simulator;
+
+use crate::support::{EXPIRED_PAT, FORBIDDEN_PAT, NPM, NUGET, OTHER_PAT, Scene, contoso};
 
 const TARBALL: &str = "left-pad/-/left-pad-1.3.0.tgz";
 
@@ -90,7 +92,9 @@ async fn a_right_that_was_taken_away_ends_with_the_verdict() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_to_the_feed_is_none_to_its_view_and_the_other_way_round() {
-    let scene = Scene::new().await;
+    let simulator = Simulator::builder().organisation(contoso()).start().await.unwrap();
+    // What a view is promoted to is seen at once.
+    let scene = Scene::with(simulator, "metadata.negative_ttl = \"0s\"\n");
     let path = format!("{NPM}/{TARBALL}");
     assert_eq!(scene.get(&path).await.status, 200);
     // Not promoted to the view: the service says 404, although the bytes are stored.
