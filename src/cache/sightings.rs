@@ -354,6 +354,7 @@ mod tests {
         }
         assert_eq!(released(&sightings, "9").await, None, "of another package");
     }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn what_is_new_is_late_only_when_all_was_seen_before() {
         let folder = tempfile::tempdir().unwrap();

@@ -61,17 +61,16 @@ impl Breakers {
         let shown = match self.action {
             None => client.get("/admin/v1/breakers").await?,
             Some(BreakersAction::Reset { host }) => {
-                let order = json!({ "host": host });
-                let shown = client.send(Method::POST, "/admin/v1/breakers/reset", &order).await?;
                 if let Some(host) = &host {
-                    let known = shown["hosts"].as_array().into_iter().flatten();
-                    let is_known = known.into_iter().any(|one| one["host"] == host.as_str());
+                    // Before: what is reset is asked about no more, and not listed.
+                    let known = client.get("/admin/v1/breakers").await?;
+                    let mut known = known["hosts"].as_array().into_iter().flatten();
                     ensure!(
-                        is_known,
+                        known.any(|one| one["host"] == host.as_str()),
                         "no host `{host}` was asked: `feedgate breakers` lists those that were"
                     );
                 }
-                shown
+                client.send(Method::POST, "/admin/v1/breakers/reset", &json!({ "host": host })).await?
             }
         };
         context.output.show(&shown, |shown| hosts(&shown["hosts"]))?;

@@ -121,7 +121,7 @@ impl Handler {
             _ => return Ok(()),
         };
         // Of unknown age is what there is not.
-        let objection = self.objection(&route.feed, &wanted).await;
+        let objection = self.objection(&route.feed, &self.asked_feeds(&route.feed), &wanted).await;
         self.judged(objection.filter(|objection| !matches!(objection, Objection::Unknown { .. })))
     }
 
@@ -137,16 +137,18 @@ impl Handler {
             Target::Passthrough(route) => return self.objection_to_passed(route).await,
             Target::Audit(_) => return None,
         };
-        self.objection(feed, &wanted).await
+        self.objection(feed, &self.asked_feeds(feed), &wanted).await
     }
 
     async fn guard(&self, request: &Request, feed: &FeedRef, wanted: &Wanted) -> Result<(), HandlerError> {
         self.learn_feeds(request, feed).await;
-        let mut objection = self.objection(feed, wanted).await;
-        if matches!(objection, None | Some(Objection::Unknown { .. })) && self.lacks_ages(feed, wanted).await
+        let asked = self.asked_feeds(feed);
+        let mut objection = self.objection(feed, &asked, wanted).await;
+        if matches!(objection, None | Some(Objection::Unknown { .. }))
+            && self.lacks_ages(feed, &asked, wanted).await
         {
             let learned = self.learn_ages(request, feed, wanted).await;
-            objection = self.objection(feed, wanted).await;
+            objection = self.objection(feed, &asked, wanted).await;
             if let (Some(Objection::Unknown { .. }), Err(error)) = (&objection, learned) {
                 // Whether it is refused shows when its age can be asked.
                 return Err(error);
@@ -161,8 +163,7 @@ impl Handler {
         self.judged(objection)
     }
 
-    async fn objection(&self, feed: &FeedRef, wanted: &Wanted) -> Option<Objection> {
-        let asked = self.asked_feeds(feed);
+    async fn objection(&self, feed: &FeedRef, asked: &Asked, wanted: &Wanted) -> Option<Objection> {
         let unknown_if = |concerned: bool| concerned.then(|| wanted.unknown());
         let Some(name) = &wanted.name else {
             return unknown_if(self.guards().concern(wanted.protocol, |feed| asked.is(feed)));

@@ -228,11 +228,13 @@ impl Handler {
         if let Some(rehearsal) = &self.rehearsal {
             return Landing::now(Located::Failed(self.suppose_package(rehearsal, &route)));
         }
+        // As of before the question: a write meanwhile may have changed the answer.
+        let sought = self.package_sought(&route);
         let asked = self.asked(&request, &route, deadline, interest.clone());
         let location = match self.settle(self.parts.service.locate(asked.clone()).await) {
             Ok(Location::Refused(refused)) => {
                 if let Refused::NotFound(refusal) = &refused {
-                    self.note_missing(&request.caller, &self.package_sought(&route), refusal);
+                    self.note_missing(&request.caller, &sought, refusal);
                 }
                 self.heard(Service::Pkgs, &route.feed.org, Some(&refused));
                 if is_denial(refused.refusal().status) {
@@ -245,7 +247,7 @@ impl Handler {
             Err(error) => return Landing::now(Located::Unanswered(error)),
             Ok(location) => location,
         };
-        self.note_present(&request.caller, &self.package_sought(&route));
+        self.note_present(&request.caller, &sought);
         self.heard(Service::Pkgs, &route.feed.org, None);
         self.parts.access.allow(&request.caller, &route.feed, self.now());
         let located = self.fetch_located((&request, &route), &key, location, (&asked, &interest)).await;

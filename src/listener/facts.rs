@@ -188,6 +188,7 @@ mod tests {
             assert_eq!(seen(&plain), ("192.0.2.9".to_owned(), false, None), "{value}");
         }
     }
+
     #[test]
     fn what_cannot_be_read_never_makes_a_caller_the_proxy() {
         let proxies = Some(["10.0.0.0/8".parse().unwrap()].into());

@@ -91,8 +91,9 @@ impl Azure {
         self.sites.server(org).is_some()
     }
 
-    /// Fetches a document. It comes as the service encodes it (gzip or plain): read it with [`Azure::read`]. A document that is kept as a blob is fetched from there. JSON and XML is
-    /// received to its end before this returns; what else [`Expect::Any`] brings may be large, and streams.
+    /// Fetches a document. It comes as the service encodes it (gzip or plain): read it with [`Azure::read`]. A document
+    /// that is kept as a blob is fetched from there. JSON and XML is received to its end before this returns; what else
+    /// [`Expect::Any`] brings may be large, and streams.
     pub async fn document(
         &self,
         mut request: UpstreamRequest,

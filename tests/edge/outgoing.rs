@@ -1,5 +1,9 @@
 //! Where the gate connects to, and what it takes from there.
 
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
 use super::{
     A, B, DOCUMENT, PACKUMENT, Scene, TARBALL, publish,
     support::{Act, answer, ask, json},
@@ -137,6 +141,31 @@ async fn a_missing_package_is_asked_for_once_in_a_while_by_each_caller_and_again
     assert_eq!(ask(scene.gate.address(), &publish()).await.status, 201);
     asked(A, 3).await;
     asked(A, 3).await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_package_is_missing_is_not_repeated_when_it_was_said_before_a_write() {
+    let missing = || answer("404 Not Found", "Content-Type: application/json\r\n", r#"{"message":"no"}"#);
+    let told = Arc::new(Notify::new());
+    let held = Arc::clone(&told);
+    let scene = Scene::new(move |seen| match seen.line.split(' ').next() {
+        Some("PUT") => answer("201 Created", "", "{}"),
+        _ if seen.path().ends_with(".tgz") => Act::After(Arc::clone(&held), Box::new(missing())),
+        _ => json(DOCUMENT),
+    })
+    .await;
+    assert_eq!(scene.get(PACKUMENT, A).await.status, 200);
+    let writing = async {
+        scene.service.until_asked(".tgz").await;
+        assert_eq!(ask(scene.gate.address(), &publish()).await.status, 201);
+        told.notify_one();
+    };
+    let (before, ()) = tokio::join!(scene.get(TARBALL, A), writing);
+    assert_eq!(before.status, 404, "asked before the write, answered after it");
+    told.notify_one();
+    scene.get(TARBALL, A).await;
+    assert_eq!(scene.service.asked(".tgz").len(), 2, "the write may have changed it");
     scene.end().await;
 }
 

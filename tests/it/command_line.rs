@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     process::PROGRAM,
-    support::{DEADLINE, Scene, until},
+    support::{DEADLINE, NPM, Scene, until},
 };
 
 /// A command that is given up with its test.
@@ -163,4 +163,16 @@ async fn an_export_that_is_broken_off_leaves_nothing() {
     let output = run(&arguments).await;
     assert!(String::from_utf8(output.stderr).unwrap().ends_with("archive.tar: exists already\n"));
     assert_eq!(std::fs::read_to_string(&archive).unwrap(), "other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_was_asked_is_reset_by_its_name() {
+    let scene = Scene::new().await;
+    let gate = format!("http://{}", scene.gate().admin_address());
+    scene.get(&format!("{NPM}/left-pad")).await;
+    let shown = run(&["breakers", "--json", "--admin", &gate]).await;
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let host = shown["hosts"][0]["host"].as_str().unwrap();
+    let reset = run(&["breakers", "reset", host, "--json", "--admin", &gate]).await;
+    assert_eq!(reset.status.code(), Some(0), "{}", String::from_utf8_lossy(&reset.stderr));
 }

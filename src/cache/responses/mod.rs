@@ -1,8 +1,8 @@
 //! Responses of mounts: their heads in the database, their bodies in the blob store.
 //!
 //! Each mount has its own records of a URL ([`key`]): one for each set of selecting fields (`Vary`) that was asked for,
-//! up to [`VARIANTS`]. A record whose body was evicted is found out when it is used, and dropped. What may be stored and reused is decided by
-//! [`crate::policy`]; an error of the store is logged and treated as a miss.
+//! up to [`VARIANTS`]. A record whose body was evicted is found out when it is used, and dropped. What may be stored and
+//! reused is decided by [`crate::policy`]; an error of the store is logged and treated as a miss.
 
 mod asked;
 mod bound;

@@ -12,7 +12,7 @@ use futures::future::try_join_all;
 
 use super::{
     super::{Handler, HandlerError, Request, document::Obtained, represent::off_thread_if_large},
-    Version, Wanted, named, whole,
+    Asked, Version, Wanted, named, whole,
 };
 use crate::{
     access::Audience,
@@ -80,9 +80,8 @@ impl Handler {
 
     /// Whether a rule needs ages that have to be asked for: of a version that nobody has seen, or of NuGet's versions as
     /// long as not all of them were seen.
-    pub(super) async fn lacks_ages(&self, feed: &FeedRef, wanted: &Wanted) -> bool {
+    pub(super) async fn lacks_ages(&self, feed: &FeedRef, asked: &Asked, wanted: &Wanted) -> bool {
         let Some(name) = &wanted.name else { return false };
-        let asked = self.asked_feeds(feed);
         if !self.guards().policy(name, wanted.protocol, |feed| asked.is(feed)).asks_age() {
             return false;
         }
@@ -192,11 +191,7 @@ pub(super) fn released_as_told(
     told: Option<SystemTime>,
     now: SystemTime,
 ) -> SystemTime {
-    let version = spelled(protocol, version);
-    seen.map_or_else(
-        || Seen::default().released_as_told(&version, told, now),
-        |seen| seen.released_as_told(&version, told, now),
-    )
+    seen.unwrap_or(&Seen::default()).released_as_told(&spelled(protocol, version), told, now)
 }
 
 /// The one spelling of a version: a NuGet document has `1.0-Beta` where another has `1.0.0-beta`.

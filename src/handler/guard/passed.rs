@@ -66,7 +66,9 @@ impl Handler {
         match (Meant::of(route, route.protocol?), &route.feed) {
             (Meant::Nothing, _) => None,
             (Meant::Target(target), _) => Box::pin(self.objection_to(&target)).await,
-            (Meant::Wanted(wanted), Some(feed)) => self.objection(feed, &wanted).await,
+            (Meant::Wanted(wanted), Some(feed)) => {
+                self.objection(feed, &self.asked_feeds(feed), &wanted).await
+            }
             (Meant::Wanted(wanted), None) => {
                 let concerned = self.guards().concern(wanted.protocol, |_| None);
                 concerned.then_some(Objection::Unknown { package: wanted.shown })
