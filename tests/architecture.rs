@@ -37,6 +37,7 @@ const RESERVED: [(&str, &[&str]); 4] = [
             "src/cache/sightings.rs",
             "src/access/verdicts.rs",
             "src/proxy/fast_path.rs",
+            "src/proxy/fast_path/filed.rs",
         ],
     ),
     ("sled::", &["src/disk/"]),

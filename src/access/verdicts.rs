@@ -4,11 +4,13 @@
 //! waits for the disk. Permissions have a memory of their own, since anybody can cause refusals.
 
 use std::{
+    cell::RefCell,
     collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use ahash::RandomState;
 use moka::sync::Cache;
 
 use crate::{
@@ -54,9 +56,14 @@ pub(super) struct Denial {
 pub struct VerdictError(#[from] DiskError);
 
 pub(super) struct Verdicts {
-    allowed: Cache<Vec<u8>, SystemTime>,
-    denied: Cache<Vec<u8>, Denial>,
+    allowed: Cache<Vec<u8>, SystemTime, RandomState>,
+    denied: Cache<Vec<u8>, Denial, RandomState>,
     disk: Behind,
+}
+
+thread_local! {
+    /// Where the key of a verdict that is looked up is put together.
+    static SOUGHT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 // === impl Verdicts ===
@@ -64,8 +71,9 @@ pub(super) struct Verdicts {
 impl Verdicts {
     /// Reads the permissions that `database` keeps.
     pub(super) fn new(database: &Database) -> Self {
-        let allowed = Cache::builder().max_capacity(PERMISSIONS).build();
-        let denied = Cache::builder().max_capacity(MEMORY).weigher(weight).build();
+        let allowed = Cache::builder().max_capacity(PERMISSIONS).build_with_hasher(RandomState::new());
+        let denied = Cache::builder().max_capacity(MEMORY).weigher(weight);
+        let denied = denied.build_with_hasher(RandomState::new());
         let tree = database.tree(TreeName::Verdict);
         let stored = tree.entries().filter_map(Result::ok);
         let known = stored.filter_map(|(key, value)| Some((key.to_vec(), decode(&value)?)));
@@ -76,12 +84,15 @@ impl Verdicts {
     }
 
     pub(super) fn get(&self, caller: &CallerId, feed: &FeedRef) -> Option<Verdict> {
-        let key = key(caller, feed);
-        // A refusal first: where both are there for a moment, it is the safe one.
-        if let Some(denial) = self.denied.get(&key) {
-            return Some(Verdict::Denied(denial));
-        }
-        self.allowed.get(&key).map(|at| Verdict::Allowed { at })
+        SOUGHT.with_borrow_mut(|key| {
+            key.clear();
+            extend_key(key, caller, feed);
+            // A refusal first: where both are there for a moment, it is the safe one.
+            if let Some(denial) = self.denied.get(key) {
+                return Some(Verdict::Denied(denial));
+            }
+            self.allowed.get(key).map(|at| Verdict::Allowed { at })
+        })
     }
 
     pub(super) fn allow(&self, caller: &CallerId, feed: &FeedRef, now: SystemTime) {
@@ -163,9 +174,14 @@ fn weight(key: &Vec<u8>, denial: &Denial) -> u32 {
 }
 
 fn key(caller: &CallerId, feed: &FeedRef) -> Vec<u8> {
-    let mut key = caller.as_bytes().to_vec();
-    key.extend_from_slice(feed.key().as_bytes());
+    let mut key = Vec::new();
+    extend_key(&mut key, caller, feed);
     key
+}
+
+fn extend_key(key: &mut Vec<u8>, caller: &CallerId, feed: &FeedRef) {
+    key.extend_from_slice(caller.as_bytes());
+    key.extend_from_slice(feed.key().as_bytes());
 }
 
 /// Reads what [`key`] wrote.

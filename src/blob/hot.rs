@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use ahash::RandomState;
 use async_trait::async_trait;
 use bytes::Bytes;
 use moka::{notification::RemovalCause, sync::Cache};
@@ -33,7 +34,7 @@ const COUNTED: u64 = 4096;
 
 /// The tier.
 pub(super) struct HotTier {
-    cache: Cache<StorageId, Arc<HotBlob>>,
+    cache: Cache<StorageId, Arc<HotBlob>, RandomState>,
     largest: u64,
     /// Opens of larger blobs.
     opens: Cache<StorageId, Arc<AtomicU32>>,
@@ -65,7 +66,8 @@ impl HotTier {
                 counter.fetch_add(1, Ordering::Relaxed);
             }
         };
-        let cache = Cache::builder().max_capacity(capacity).weigher(weight).eviction_listener(count).build();
+        let cache = Cache::builder().max_capacity(capacity).weigher(weight).eviction_listener(count);
+        let cache = cache.build_with_hasher(RandomState::new());
         Self {
             cache,
             largest: if capacity == 0 { 0 } else { largest },

@@ -34,6 +34,13 @@ pub struct Generation {
     pub changes: u64,
 }
 
+/// Which counters tell of one thing's generation; the same for ever.
+#[derive(Debug, Clone, Copy)]
+pub struct Counters {
+    removals: [Option<u16>; 4],
+    changes: [Option<u16>; 4],
+}
+
 /// The table of counters.
 pub struct Generations {
     slots: Arc<[AtomicU64]>,
@@ -85,14 +92,14 @@ impl Generations {
 
     /// The generation of what tells of `subject` in `feed`, now.
     pub fn current(&self, feed: &FeedRef, subject: &Subject) -> Generation {
-        let key = feed.whole_key();
-        let scopes = read_scopes(feed.org.folded(), key, subject);
-        let count = |scope: &Scope<'_>, kind| self.slots[scope.slot(kind)].load(Ordering::SeqCst);
-        let sum = |kind| {
-            let counts = scopes.iter().flatten().map(|scope| count(scope, kind));
-            counts.fold(0, u64::wrapping_add)
-        };
-        Generation { removals: sum(Kind::Removal), changes: sum(Kind::Change) }
+        self.read(&Counters::of(feed, subject))
+    }
+
+    /// The generation of what `counters` are of, now.
+    pub fn read(&self, counters: &Counters) -> Generation {
+        let count = |slot: &u16| self.slots[usize::from(*slot)].load(Ordering::SeqCst);
+        let sum = |slots: &[Option<u16>]| slots.iter().flatten().map(count).fold(0, u64::wrapping_add);
+        Generation { removals: sum(&counters.removals), changes: sum(&counters.changes) }
     }
 
     /// A write with `effect` went through: what it may have changed is old. Durable when this returns; an
@@ -103,17 +110,17 @@ impl Generations {
 
     /// The same for many writes at once, for the price of one.
     pub async fn raise_all(&self, org: &Name, effects: &[Effect]) {
-        let mut raised: Vec<usize> = effects.iter().flat_map(|effect| slots_of(org, effect)).collect();
+        let mut raised: Vec<u16> = effects.iter().flat_map(|effect| slots_of(org, effect)).collect();
         raised.sort_unstable();
         raised.dedup();
         for slot in &raised {
-            self.slots[*slot].fetch_add(1, Ordering::SeqCst);
+            self.slots[usize::from(*slot)].fetch_add(1, Ordering::SeqCst);
         }
         let (tree, database, slots) = (self.tree.clone(), self.database.clone(), Arc::clone(&self.slots));
         let write = move || {
-            raised.iter().try_for_each(|index| {
-                let key = u16::try_from(*index).unwrap_or(u16::MAX).to_be_bytes();
-                tree.insert(&key, &slots[*index].load(Ordering::SeqCst).to_be_bytes())
+            raised.iter().try_for_each(|slot| {
+                let count = slots[usize::from(*slot)].load(Ordering::SeqCst);
+                tree.insert(&slot.to_be_bytes(), &count.to_be_bytes())
             })?;
             database.flush()
         };
@@ -123,8 +130,19 @@ impl Generations {
     }
 }
 
+// === impl Counters ===
+
+impl Counters {
+    /// Those of what tells of `subject` in `feed`.
+    pub fn of(feed: &FeedRef, subject: &Subject) -> Self {
+        let scopes = read_scopes(feed.org.folded(), feed.whole_key(), subject);
+        let slots = |kind| scopes.map(|scope| scope.map(|scope| scope.slot(kind)));
+        Self { removals: slots(Kind::Removal), changes: slots(Kind::Change) }
+    }
+}
+
 /// The slots that a write raises.
-fn slots_of(org: &Name, effect: &Effect) -> Vec<usize> {
+fn slots_of(org: &Name, effect: &Effect) -> Vec<u16> {
     let kind = if effect.bytes { Kind::Removal } else { Kind::Change };
     let key = effect.feed.as_ref().filter(|feed| feed.is_identified()).map(FeedRef::whole_key);
     let scopes = written_scopes(org.folded(), key, &effect.subject);
@@ -162,7 +180,7 @@ fn written_scopes<'a>(org: &'a str, feed: Option<&'a str>, subject: &'a Subject)
 
 impl Scope<'_> {
     /// Its slot for one kind of writes. The hash must stay the same for ever, since its values are on disk.
-    fn slot(self, kind: Kind) -> usize {
+    fn slot(self, kind: Kind) -> u16 {
         let (letter, one, two) = match self {
             Self::Organisation(org) => (b'o', org, ""),
             Self::Feed(feed) => (b'f', feed, ""),
@@ -176,7 +194,7 @@ impl Scope<'_> {
         hasher.update(one.as_bytes());
         hasher.update(b"\n");
         hasher.update(two.as_bytes());
-        usize::try_from(hasher.finalize()).unwrap_or_default() % SLOTS
+        u16::try_from(hasher.finalize() & 0xffff).unwrap_or_default()
     }
 }
 

@@ -4,8 +4,12 @@
 //! can be re-pointed, a GUID can't. Asking it is `handler`'s part. Entries are kept on disk, so that a restart during an
 //! outage finds what was stored under a feed's identity: they are read at the start, and written behind the answers.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
+use ahash::RandomState;
 use moka::sync::Cache;
 
 use crate::{
@@ -33,7 +37,7 @@ pub enum Known {
 
 /// The table of spellings.
 pub struct Identities {
-    memory: Cache<String, Learned>,
+    memory: Cache<String, Learned, RandomState>,
     disk: Behind,
     ttl: Duration,
     nothing_ttl: Duration,
@@ -44,7 +48,7 @@ pub struct Identities {
 struct Learned {
     at: SystemTime,
     /// `None`: there is no such feed.
-    identity: Option<String>,
+    identity: Option<Arc<str>>,
 }
 
 // === impl Identities ===
@@ -52,7 +56,7 @@ struct Learned {
 impl Identities {
     /// Over what `database` keeps. Identities are believed for `ttl`, that there is no such feed for `nothing_ttl`.
     pub fn new(database: &Database, ttl: Duration, nothing_ttl: Duration) -> Self {
-        let memory = Cache::builder().max_capacity(SPELLINGS).build();
+        let memory = Cache::builder().max_capacity(SPELLINGS).build_with_hasher(RandomState::new());
         let tree = database.tree(TreeName::Name);
         let stored = tree.entries().filter_map(Result::ok);
         let known =
@@ -68,8 +72,8 @@ impl Identities {
         let Some(learned) = self.memory.get(feed.spelling()) else { return Known::Unknown };
         let age = now.duration_since(learned.at).unwrap_or_default();
         match learned.identity {
-            Some(identity) if age < self.ttl => Known::Identity(identity),
-            Some(identity) => Known::Old(identity),
+            Some(identity) if age < self.ttl => Known::Identity(identity.to_string()),
+            Some(identity) => Known::Old(identity.to_string()),
             None if age < self.nothing_ttl => Known::Nothing,
             None => Known::Unknown,
         }
@@ -84,7 +88,7 @@ impl Identities {
 
     /// The service says that the spelling of `feed` means `identity`.
     pub fn learn(&self, feed: &FeedRef, identity: String, now: SystemTime) {
-        let learned = Learned { at: now, identity: Some(identity) };
+        let learned = Learned { at: now, identity: Some(identity.into()) };
         if let Some(stored) = encode(&learned) {
             self.disk.insert(feed.spelling().as_bytes().to_vec(), stored);
         }
@@ -122,7 +126,8 @@ impl Identities {
 
     fn having(&self, is_meant: impl Fn(&str) -> bool) -> Vec<(String, String)> {
         let known = self.memory.iter().filter_map(|(spelling, learned)| {
-            Some((spelling.to_string(), learned.identity.filter(|identity| is_meant(identity))?))
+            let identity = learned.identity.filter(|identity| is_meant(identity))?;
+            Some((spelling.to_string(), identity.to_string()))
         });
         let mut known: Vec<_> = known.collect();
         known.sort_unstable();
@@ -143,7 +148,7 @@ fn decode(stored: &[u8]) -> Option<Learned> {
     let millis = u64::from_be_bytes(fixed.get(1..)?.try_into().ok()?);
     let at = UNIX_EPOCH.checked_add(Duration::from_millis(millis))?;
     let identity = String::from_utf8(identity.to_vec()).ok()?;
-    (fixed[0] == VERSION).then_some(Learned { at, identity: Some(identity) })
+    (fixed[0] == VERSION).then_some(Learned { at, identity: Some(identity.into()) })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use ahash::RandomState;
 use moka::{notification::RemovalCause, sync::Cache};
 
 use super::Entry;
@@ -77,8 +78,8 @@ struct Tally {
 
 #[derive(Clone)]
 pub(super) struct Memory {
-    entries: Cache<Arc<str>, Arc<Entry>>,
-    representations: Cache<RepresentationKey, Arc<Representation>>,
+    entries: Cache<Arc<str>, Arc<Entry>, RandomState>,
+    representations: Cache<RepresentationKey, Arc<Representation>, RandomState>,
     entry_tally: Arc<Tally>,
     representation_tally: Arc<Tally>,
     capacity: u64,
@@ -132,8 +133,8 @@ impl Memory {
         let representations =
             representations.eviction_listener(move |_, _, cause| also_counted.removed(cause));
         Self {
-            entries: entries.build(),
-            representations: representations.build(),
+            entries: entries.build_with_hasher(RandomState::new()),
+            representations: representations.build_with_hasher(RandomState::new()),
             entry_tally,
             representation_tally,
             capacity,

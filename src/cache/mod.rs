@@ -30,7 +30,7 @@ pub use changes::ChangeTokens;
 pub use coalesce::{Coalescer, Flown, Landing};
 pub use entry::{Body, Entry, Origin};
 pub use freshness::{Assessment, Usability, assess};
-pub use generations::{Generation, Generations};
+pub use generations::{Counters, Generation, Generations};
 pub use identities::{Identities, Known};
 pub use memory::{RepresentationKey, Respelling, TierUse};
 pub use negative::NegativeCache;

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use ahash::RandomState;
 use moka::sync::Cache;
 
 use super::Turns;
@@ -60,7 +61,7 @@ pub struct Contradiction {
 #[derive(Clone)]
 pub struct PackageIndex {
     tree: Tree,
-    memory: Cache<Arc<str>, PackageEntry>,
+    memory: Cache<Arc<str>, PackageEntry, RandomState>,
     turns: Arc<Turns>,
 }
 
@@ -73,7 +74,10 @@ impl PackageIndex {
             |key: &Arc<str>, _: &PackageEntry| u32::try_from(key.len() + ENTRY_OVERHEAD).unwrap_or(u32::MAX);
         Self {
             tree: database.tree(TreeName::Package),
-            memory: Cache::builder().max_capacity(MEMORY).weigher(weight).build(),
+            memory: Cache::builder()
+                .max_capacity(MEMORY)
+                .weigher(weight)
+                .build_with_hasher(RandomState::new()),
             turns: Arc::default(),
         }
     }

@@ -7,6 +7,7 @@
 //! decide otherwise, and a test holds it to that.
 
 use std::{
+    hash::{Hash, Hasher},
     net::IpAddr,
     sync::{Arc, Weak},
     time::SystemTime,
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     access::{Asking, Caller, Standing},
     blob::Blob,
-    cache::{Assessment, Entry, Known, RepresentationKey, Usability},
+    cache::{Assessment, Counters, Entry, Known, RepresentationKey, Usability},
     config::access::Rights,
     document::representation::Representation,
     ident::{FeedRef, StorageId},
@@ -55,10 +56,12 @@ enum Object {
         key: String,
         entry: Weak<Entry>,
         representation: RepresentationKey,
+        counters: Counters,
     },
     Package {
         route: Arc<PackageRoute>,
         key: String,
+        counters: Counters,
     },
 }
 
@@ -77,7 +80,8 @@ enum Content {
     Package(Arc<PackageRoute>, Blob),
 }
 
-/// Names the bytes of a hit without keeping them.
+/// Names the bytes of a hit without keeping them; the name is not used again for others while it is held.
+#[derive(Debug, Clone)]
 pub enum Edition {
     /// One representation of one document.
     Document(Weak<Representation>),
@@ -169,6 +173,29 @@ impl Hit {
     }
 }
 
+// === impl Edition ===
+
+impl PartialEq for Edition {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Document(one), Self::Document(other)) => Weak::ptr_eq(one, other),
+            (Self::Package(one), Self::Package(other)) => one == other,
+            (Self::Document(_), Self::Package(_)) | (Self::Package(_), Self::Document(_)) => false,
+        }
+    }
+}
+
+impl Eq for Edition {}
+
+impl Hash for Edition {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Document(document) => document.as_ptr().hash(state),
+            Self::Package(id) => id.hash(state),
+        }
+    }
+}
+
 // === impl Handler ===
 
 impl Handler {
@@ -202,9 +229,15 @@ impl Handler {
                 let key = key(route, audience);
                 let entry = self.parts.documents.entry_in_memory(&key)?;
                 let representation = representation_key(&request, route, &entry, None);
-                Object::Document { route: route.clone(), key, entry: Arc::downgrade(&entry), representation }
+                let (entry, counters) =
+                    (Arc::downgrade(&entry), Counters::of(feed, &route.document.subject()));
+                Object::Document { route: route.clone(), key, entry, representation, counters }
             }
-            Target::Package(route) => Object::Package { route: Arc::new(route.clone()), key: route.key() },
+            Target::Package(route) => Object::Package {
+                route: Arc::new(route.clone()),
+                key: route.key(),
+                counters: Counters::of(feed, &route.subject()),
+            },
             Target::Derived(_) | Target::Audit(_) | Target::Passthrough(_) => return None,
         };
         Some(Lookup { request, gate, token, spelled, object })
@@ -227,10 +260,10 @@ impl Handler {
         let identity = |feed: &FeedRef| self.known_identity(feed);
         let by = self.parts.gateway.lets_in((asking, token.as_ref()), gate.is_some(), identity, now)?;
         let hit = match object {
-            Object::Document { route, key, entry, representation } => {
-                self.document_hit(route, key, entry, representation)
+            Object::Document { route, key, entry, representation, counters } => {
+                self.document_hit(route, key, entry, (representation, counters))
             }
-            Object::Package { route, key } => self.package_hit(route, key),
+            Object::Package { route, key, counters } => self.package_hit(route, key, counters),
         }?;
         self.parts.gateway.count(by);
         self.parts.metrics.verdict(&Standing::Allowed);
@@ -242,10 +275,12 @@ impl Handler {
         route: &DocumentRoute,
         key: &str,
         known: &Weak<Entry>,
-        representation: &RepresentationKey,
+        (representation, counters): (&RepresentationKey, &Counters),
     ) -> Option<Hit> {
         let entry = self.parts.documents.entry_in_memory(key)?;
-        if !std::ptr::eq(Arc::as_ptr(&entry), known.as_ptr()) || entry.generation != self.generation(route) {
+        if !std::ptr::eq(Arc::as_ptr(&entry), known.as_ptr())
+            || entry.generation != self.parts.generations.read(counters)
+        {
             return None;
         }
         let assessment = self.fresh(route, &entry)?;
@@ -262,9 +297,9 @@ impl Handler {
         (assessment.usability == Usability::Fresh && !ripe).then_some(assessment)
     }
 
-    fn package_hit(&self, route: &Arc<PackageRoute>, key: &str) -> Option<Hit> {
+    fn package_hit(&self, route: &Arc<PackageRoute>, key: &str, counters: &Counters) -> Option<Hit> {
         let entry = self.parts.packages.get_in_memory(key)?;
-        if entry.removals != self.removals(route) {
+        if entry.removals != self.parts.generations.read(counters).removals {
             return None;
         }
         let blob = self.parts.blobs.open_in_memory(&entry.id)?;

@@ -23,6 +23,7 @@ use tokio::{
 
 use super::{
     facts::Facts,
+    fast_path::Body,
     framing::FramingError,
     gather::Gather,
     messages::{Messages, Waits},
@@ -131,19 +132,26 @@ impl Connection {
 
     /// Answers the present request, of which the first `length` bytes are all, with bytes that are at hand: how many of
     /// `body` were taken, and why not all, if so.
-    pub async fn answer(&mut self, length: usize, head: &[u8], body: &[u8]) -> (u64, Option<io::Error>) {
+    pub async fn answer(&mut self, length: usize, head: &[u8], body: &Body) -> (u64, Option<io::Error>) {
         self.messages.take(length, |_| {});
-        let (mut head, mut rest) = (head, body);
-        let sent = self.send(&mut head, &mut rest).await;
-        ((body.len() - rest.len()) as u64, sent.err())
+        let mut sent = 0;
+        let result = self.send(head, body, &mut sent).await;
+        (sent as u64, result.err())
     }
 
-    async fn send(&mut self, head: &mut &[u8], body: &mut &[u8]) -> io::Result<()> {
+    async fn send(&mut self, mut head: &[u8], body: &Body, sent: &mut usize) -> io::Result<()> {
         poll_fn(|context| self.poll_flush(context)).await?;
-        while !head.is_empty() || !body.is_empty() {
+        while !head.is_empty() || *sent < body.length() {
             let written = poll_fn(|context| {
-                let parts = [IoSlice::new(head), IoSlice::new(&body[..body.len().min(PART)])];
-                let written = Pin::new(self.stream.get_mut()).poll_write_vectored(context, &parts);
+                let stream = self.stream.get_mut();
+                let written = match body {
+                    Body::Bytes(bytes) => {
+                        let part = &bytes[*sent..bytes.len().min(*sent + PART)];
+                        Pin::new(stream)
+                            .poll_write_vectored(context, &[IoSlice::new(head), IoSlice::new(part)])
+                    }
+                    Body::File(file) => stream.poll_send_file(context, head, file, *sent, PART),
+                };
                 self.written(context, written, |length| *length)
             });
             let written = written.await?;
@@ -151,7 +159,8 @@ impl Connection {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             let of_head = written.min(head.len());
-            (*head, *body) = (&head[of_head..], &body[written - of_head..]);
+            head = &head[of_head..];
+            *sent += written - of_head;
         }
         poll_fn(|context| self.poll_flush(context)).await
     }

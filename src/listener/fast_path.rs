@@ -4,11 +4,11 @@
 //! asked or pieces are streamed; here an answer is one head and one body, ready now. What is not is declined, and then
 //! the session gets the request as if nobody had looked at it.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 
-use super::Facts;
+use super::{Facts, MemoryFile};
 
 /// Has answers at hand.
 pub trait FastPath: Send + Sync + 'static {
@@ -31,9 +31,30 @@ pub struct Answer<N> {
     /// Status line and headers, with the empty line behind them.
     pub head: Vec<u8>,
     /// The body.
-    pub body: Bytes,
+    pub body: Body,
     /// Whether it ends the connection.
     pub is_last: bool,
     /// What is remembered.
     pub note: N,
+}
+
+/// What follows the head.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// Bytes to be written.
+    Bytes(Bytes),
+    /// Bytes that the kernel has, for a connection without TLS.
+    File(Arc<MemoryFile>),
+}
+
+// === impl Body ===
+
+impl Body {
+    /// Its length in bytes.
+    pub fn length(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::File(file) => file.length(),
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod fast_path;
 mod framing;
 mod gather;
 mod head;
+mod memory_file;
 mod messages;
 mod patience;
 mod proxy_protocol;
@@ -25,7 +26,8 @@ mod uploading;
 
 pub use accept::{Door, serve};
 pub use facts::{Asker, Facts};
-pub use fast_path::{Answer, FastPath};
+pub use fast_path::{Answer, Body, FastPath};
 pub use framing::{FramingError, TOO_LARGE};
+pub use memory_file::MemoryFile;
 pub use room::{Room, RoomMetrics, client_of};
 pub use tls::{Certificates, TlsError};

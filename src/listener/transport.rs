@@ -5,17 +5,21 @@ use std::{
     os::fd::{AsRawFd as _, RawFd},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use pingora::protocols::tls::SslDigest;
+use rustix::net::{SendFlags, send};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::tls::{Certificates, H2};
+use super::{
+    memory_file::MemoryFile,
+    tls::{Certificates, H2},
+};
 
 /// A connection's bytes.
 pub enum Transport {
@@ -57,6 +61,34 @@ impl Transport {
         {
             // A client that has left, or takes nothing, is not waited for.
             let _ = stream.try_write(bytes);
+        }
+    }
+
+    /// Sends the rest of a head, which waits for what follows it, or else at most `most` bytes of `file` from `offset`.
+    pub fn poll_send_file(
+        &mut self,
+        context: &mut Context<'_>,
+        head: &[u8],
+        file: &MemoryFile,
+        offset: usize,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let Self::Plain(stream) = self else {
+            return Poll::Ready(Err(io::Error::other("a file of the kernel's cannot be sent within TLS")));
+        };
+        loop {
+            ready!(stream.poll_write_ready(context))?;
+            let sent = stream.try_io(Interest::WRITABLE, || {
+                if head.is_empty() {
+                    return file.send(&*stream, offset, most);
+                }
+                Ok(send(&*stream, head, SendFlags::MORE | SendFlags::NOSIGNAL)?)
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => return Poll::Ready(sent),
+            }
         }
     }
 

@@ -6,11 +6,13 @@
 //! that of any other ([`shape`](super::reply::shape)). What is not quite ordinary (a body, a wish, a range, a trace, an older
 //! HTTP) is left to Pingora's session.
 
+mod filed;
 mod head;
 mod remembered;
 
 use std::{io, sync::Arc, time::SystemTime};
 
+use ahash::RandomState;
 use http::Method;
 use moka::sync::Cache;
 use pingora::{Error, ErrorType};
@@ -18,9 +20,10 @@ use pingora::{Error, ErrorType};
 use super::{AccessLog, Edge, EdgeMetrics, Intake, Outflow, RequestContext, access_log, intake, spans};
 use crate::{
     handler::{Handler, Hit},
-    listener::{Answer, Facts, FastPath},
+    listener::{Answer, Body, Facts, FastPath},
     trace::Spans,
 };
+use filed::Filed;
 use head::Head;
 use remembered::Remembered;
 
@@ -37,7 +40,8 @@ pub struct HitPath {
     outflow: Outflow,
     access_log: Arc<AccessLog>,
     spans: Spans,
-    remembered: Cache<Box<[u8]>, Arc<Remembered>>,
+    remembered: Cache<Box<[u8]>, Arc<Remembered>, RandomState>,
+    filed: Filed,
 }
 
 /// An answer that is being sent.
@@ -58,7 +62,11 @@ impl HitPath {
             outflow: edge.outflow.clone(),
             access_log: Arc::clone(&edge.access_log),
             spans: edge.spans.clone(),
-            remembered: Cache::builder().weigher(weight).max_capacity(MEMORY).build(),
+            remembered: Cache::builder()
+                .weigher(weight)
+                .max_capacity(MEMORY)
+                .build_with_hasher(RandomState::new()),
+            filed: Filed::new(),
         }
     }
 
@@ -110,12 +118,14 @@ impl FastPath for HitPath {
             head.with_key(facts.is_tls(), |key| self.remembered.insert(key.into(), Arc::clone(&known)));
             (known, hit)
         };
-        let body = of.body(&hit)?;
+        let bytes = of.body(&hit)?;
+        let filed = !facts.is_tls() && of.is_in_much_use();
+        let body = if filed { self.filed.body(of.edition(), bytes) } else { Body::Bytes(bytes) };
         let context = RequestContext::new(self.metrics.begin(), self.outflow.clone());
         let mut note = Box::new(Sending { context, of });
         let Sending { context, of } = &mut *note;
         (context.client, context.trace) = (Some(client), self.spans.begin());
-        context.sent = body.len() as u64;
+        context.sent = body.length() as u64;
         of.describe(context, &hit);
         let is_last = is_last || head.closes;
         let bytes = of.head(&hit, context, now, is_last);

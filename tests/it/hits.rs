@@ -1,8 +1,11 @@
 //! Hits: answered from memory without a session where nothing is asked for that needs one, and the same as with one.
 
-use feedgate_simulator::{Simulator, client::Response};
+use feedgate_simulator::{
+    Feed, NpmPackage, NpmVersion, Organisation, Simulator,
+    client::{self, Connection, Response, Url},
+};
 
-use crate::support::{NPM, NUGET, PAT, Scene, contoso, until};
+use crate::support::{NPM, NUGET, PAT, Scene, contoso, readers, until};
 
 /// A wish that is heard by nobody, so that the request takes the way of those that have one.
 const WISH: (&str, &str) = ("Cache-Control", "max-stale=1");
@@ -98,5 +101,41 @@ async fn callers_for_whom_the_gate_stands_in_need_no_session_either() {
         let before = checks().await;
         assert!(needs_no_session(&scene.get_as(None, &path, &[]).await));
         assert!((checks().await - before - 1.0).abs() < f64::EPSILON);
+    }
+}
+
+/// What is in much use is sent from files of the kernel's, to clients that take it at once and to those that take it late.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_again_and_again_comes_whole_each_time() {
+    let sized =
+        |size: usize| NpmPackage::new(&format!("of-{size}")).version("1.0.0", NpmVersion::new().size(size));
+    let many = NpmPackage::new("many").versions(150, &NpmVersion::new().size(1_000));
+    let feed = [1_000, 30_000, 100_000, 200_000].map(sized).into_iter().fold(Feed::new("main"), Feed::npm);
+    let organisation = readers(Organisation::new("contoso").feed(feed.npm(many)));
+    let scene = Scene::with(Simulator::builder().organisation(organisation).start().await.unwrap(), "");
+    let paths =
+        ["of-1000", "of-30000", "of-100000", "of-200000"].map(|name| format!("{name}/-/{name}-1.0.0.tgz"));
+    for path in paths.into_iter().chain(["many".to_owned()]) {
+        let path = format!("{NPM}/{path}");
+        until(|| async { needs_no_session(&scene.get(&path).await) }).await;
+        let first = scene.get(&path).await;
+        let url = Url::parse(&scene.url(&path)).unwrap();
+        let credential = client::basic("any", PAT);
+        let request = |method: &str| {
+            let host = format!("{}:{}", url.host(), url.port());
+            format!("{method} /{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {credential}\r\n\r\n")
+        };
+        let mut connection = Connection::open(&url, None).await.unwrap();
+        // More than the buffers of the sockets hold is asked for before the first byte is read.
+        connection.send(request("GET").repeat(60).as_bytes()).await.unwrap();
+        connection.send(request("HEAD").as_bytes()).await.unwrap();
+        for answer in 0..60 {
+            let response = connection.response(false).await.unwrap();
+            assert!(response.status == 200 && needs_no_session(&response), "{path}");
+            assert!(response.complete && response.body == first.body, "{path}: answer {answer}");
+        }
+        let head = connection.response(true).await.unwrap();
+        assert_eq!(head.header("content-length"), Some(first.body.len().to_string().as_str()));
+        assert_eq!(connection.unread(), 0);
     }
 }

@@ -1,6 +1,10 @@
 //! What was worked out for a request, and the head of its answer but for what changes with time.
 
-use std::{io::Write as _, time::SystemTime};
+use std::{
+    io::Write as _,
+    sync::atomic::{AtomicU32, Ordering},
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -13,6 +17,9 @@ use crate::{
         reply::{Asked, CACHE_STATUS, REQUEST_ID, shape},
     },
 };
+
+/// Uses after which it is in much use.
+const MUCH: u32 = 8;
 
 /// What was worked out for a request.
 pub(super) struct Remembered {
@@ -29,6 +36,8 @@ pub(super) struct Remembered {
     class: RouteClass,
     key: String,
     tally: Tally,
+    /// How often it was used, up to [`MUCH`].
+    uses: AtomicU32,
 }
 
 // === impl Remembered ===
@@ -66,6 +75,7 @@ impl Remembered {
             class,
             key,
             tally: metrics.tally(&context),
+            uses: AtomicU32::new(0),
             lookup,
         })
     }
@@ -77,6 +87,16 @@ impl Remembered {
     /// Whether the head tells of the bytes that were found.
     pub(super) fn is_of(&self, hit: &Hit) -> bool {
         hit.is_of(&self.edition)
+    }
+
+    /// Of which bytes the head tells.
+    pub(super) fn edition(&self) -> &Edition {
+        &self.edition
+    }
+
+    /// Counts a use; whether there have been many.
+    pub(super) fn is_in_much_use(&self) -> bool {
+        self.uses.load(Ordering::Relaxed) >= MUCH || self.uses.fetch_add(1, Ordering::Relaxed) >= MUCH
     }
 
     pub(super) fn tally(&self) -> &Tally {
