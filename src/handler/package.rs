@@ -407,10 +407,10 @@ fn is_document(response: &UpstreamResponse) -> bool {
 }
 
 async fn pump(mut body: Box<dyn BodyStream>, mut writer: FillWriter, store: Arc<dyn BlobStore>) {
-    // The store makes room while the first bytes are on their way.
-    let (mut next, ()) = join(body.next(), writer.begin(&*store, BlobKind::Package)).await;
+    // The store makes room while the first bytes are on their way, to clients too.
+    writer.begin_behind(store, BlobKind::Package);
     loop {
-        match next {
+        match body.next().await {
             Ok(Some(bytes)) => {
                 if writer.push(bytes).await.is_err() {
                     return;
@@ -423,7 +423,6 @@ async fn pump(mut body: Box<dyn BodyStream>, mut writer: FillWriter, store: Arc<
             }
             Err(error) => return writer.fail(failure(&error)),
         }
-        next = body.next().await;
     }
 }
 

@@ -18,7 +18,7 @@ use pingora::protocols::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
+    time::Instant,
 };
 
 use super::{
@@ -27,7 +27,7 @@ use super::{
     framing::FramingError,
     gather::Gather,
     messages::{Messages, Waits},
-    patience::Patience,
+    patience::{Alarm, Patience},
     transport::Transport,
 };
 use crate::config::ClientLimits;
@@ -71,7 +71,7 @@ pub struct Connection {
 struct Deadline {
     waits: Waits,
     at: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
 }
 
 // === impl Connection ===
@@ -92,7 +92,7 @@ impl Connection {
             socket: Arc::new(socket),
             messages: Messages::new(),
             awaited: (0, Instant::now()),
-            deadline: Deadline { waits: Waits::Nothing, at: None, sleep: None },
+            deadline: Deadline { waits: Waits::Nothing, at: None, alarm: Alarm::default() },
             body: Patience::new(limits.body_timeout, limits.min_rate),
             answer: Patience::new(limits.send_timeout, limits.min_rate),
             limits,
@@ -206,17 +206,7 @@ impl Connection {
             self.deadline.at = self.deadline(waits);
         }
         let Some(at) = self.deadline.at else { return Poll::Pending };
-        let sleep = self.deadline.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        loop {
-            // One that ends too early is only set anew when it does: most deadlines are met by far.
-            if sleep.deadline() > at || sleep.is_elapsed() && sleep.deadline() < at {
-                sleep.as_mut().reset(at);
-            }
-            ready!(sleep.as_mut().poll(context));
-            if sleep.deadline() >= at {
-                return Poll::Ready(());
-            }
-        }
+        self.deadline.alarm.poll(context, at)
     }
 
     /// Reads until something is checked, or nothing more comes.

@@ -7,7 +7,7 @@
 use std::{
     future::Future as _,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -19,15 +19,21 @@ pub struct Patience {
     left: Duration,
     most: Duration,
     rate: u64,
-    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Since when nothing moves.
+    waiting: Option<Instant>,
+    alarm: Alarm,
 }
+
+/// A timer that stays set when what is waited for comes: most waits end long before it, and to set one wakes the runtime.
+#[derive(Debug, Default)]
+pub struct Alarm(Option<Pin<Box<Sleep>>>);
 
 // === impl Patience ===
 
 impl Patience {
     /// Waits for at most `most`, with `rate` bytes per second to be kept up.
     pub fn new(most: Duration, rate: u64) -> Self {
-        Self { left: most, most, rate: rate.max(1), waiting: None }
+        Self { left: most, most, rate: rate.max(1), waiting: None, alarm: Alarm::default() }
     }
 
     /// Begins anew: for another message.
@@ -38,7 +44,7 @@ impl Patience {
 
     /// That many bytes moved.
     pub fn moved(&mut self, bytes: usize) {
-        if let Some((since, _)) = self.waiting.take() {
+        if let Some(since) = self.waiting.take() {
             self.left = self.left.saturating_sub(since.elapsed());
         }
         let worth = Duration::from_millis((bytes as u64).saturating_mul(1000) / self.rate);
@@ -47,12 +53,27 @@ impl Patience {
 
     /// Nothing moves at the moment; ready once the patience is over.
     pub fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let left = self.left;
-        let (_, sleep) = self.waiting.get_or_insert_with(|| {
-            let now = Instant::now();
-            (now, Box::pin(sleep_until(now + left)))
-        });
-        sleep.as_mut().poll(context)
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        self.alarm.poll(context, since + self.left)
+    }
+}
+
+// === impl Alarm ===
+
+impl Alarm {
+    /// Ready at `at`, which may be another time with each call.
+    pub fn poll(&mut self, context: &mut Context<'_>, at: Instant) -> Poll<()> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        loop {
+            // One that ends too early is only set anew when it does.
+            if sleep.deadline() > at || sleep.is_elapsed() && sleep.deadline() < at {
+                sleep.as_mut().reset(at);
+            }
+            ready!(sleep.as_mut().poll(context));
+            if sleep.deadline() >= at {
+                return Poll::Ready(());
+            }
+        }
     }
 }
 

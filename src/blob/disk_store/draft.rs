@@ -2,8 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io,
-    os::unix::fs::FileExt,
+    io::{self, IoSlice},
     path::PathBuf,
     sync::{
         Arc,
@@ -14,6 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rustix::io::{Errno, pwritev};
 
 use super::{
     BlobError, blocking,
@@ -37,6 +37,9 @@ use crate::{
 /// Bytes kept in memory of a blob that goes to a file. The window of its fill holds the same ones anyway, and fewer turns
 /// of another thread save some 6 % of a fill's processor time over 256 KiB.
 const BUFFER: u64 = 1024 * 1024;
+
+/// Most parts for one write (`IOV_MAX` of Linux).
+const AT_ONCE: usize = 1024;
 
 /// What a writer and its work on blocking threads share. Dropped unstored, it leaves nothing.
 pub(super) struct Draft {
@@ -120,14 +123,11 @@ impl Draft {
         let _moving = self.moving.lock();
         self.reserve(Place::File, self.spool.length())?;
         let file = self.file().map_err(failed("create file"))?;
-        let (mut offset, parts) = self.spool.parts();
-        for part in &parts {
-            let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
-            self.vault.database.space().admit(length).map_err(failed("write file"))?;
-            blocks("write file");
-            file.write_all_at(part, offset).map_err(failed("write file"))?;
-            offset += length;
-        }
+        let (offset, parts) = self.spool.parts();
+        let length = parts.iter().map(|part| part.len() as u64).sum();
+        self.vault.database.space().admit(length).map_err(failed("write file"))?;
+        blocks("write file");
+        write_all_at(&file, &parts, offset).map_err(failed("write file"))?;
         self.spool.spilled(parts.len());
         Ok(())
     }
@@ -165,6 +165,25 @@ impl Drop for Draft {
             Err(_) => remove(),
         }
     }
+}
+
+/// Writes `parts` one behind the other from `offset`, in as few calls as the system lets it.
+fn write_all_at(file: &File, parts: &[Bytes], mut offset: u64) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let mut rest = &mut slices[..];
+    while !rest.is_empty() {
+        let most = rest.len().min(AT_ONCE);
+        match pwritev(file, &rest[..most], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut rest, written);
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn place(length: u64, spill: u64) -> Place {

@@ -21,6 +21,8 @@ const MIB: usize = 1024 * 1024;
 enum Fails {
     Never,
     AtBegin,
+    /// Has room once this tells.
+    SlowBegin(Arc<Notify>),
     /// As a full disk does: this many bytes go in.
     After(u64),
     AtCommit,
@@ -54,8 +56,10 @@ impl BlobStore for FlakyStore {
     }
 
     async fn begin(&self, kind: BlobKind, length: Option<u64>) -> Result<Box<dyn BlobWriter>, BlobError> {
-        if matches!(self.fails, Fails::AtBegin) {
-            return Err(disk_full());
+        match &self.fails {
+            Fails::AtBegin => return Err(disk_full()),
+            Fails::SlowBegin(go) => go.notified().await,
+            _ => {}
         }
         let inner = self.inner.begin(kind, length).await?;
         Ok(Box::new(FlakyWriter { inner, fails: self.fails.clone(), taken: 0 }))
@@ -335,6 +339,32 @@ async fn readers_get_the_end_before_a_slow_commit_is_through() {
     assert!(is_pending(pin!(fill.finished())).await);
     go.notify_one();
     assert!(finish.await.unwrap().unwrap().stored);
+}
+
+#[tokio::test]
+async fn readers_get_bytes_before_a_slow_store_has_made_room() {
+    let go = Arc::new(Notify::new());
+    let store: Arc<dyn BlobStore> = Arc::new(store(Fails::SlowBegin(Arc::clone(&go))));
+    let bytes = pattern(MIB);
+    let (mut writer, fill) = Fill::unstored(promise(&bytes));
+    writer.begin_behind(Arc::clone(&store), BlobKind::Package);
+    let mut reader = fill.reader(0).unwrap();
+    {
+        let mut push = pin!(writer.push(bytes.slice(..PIECE)));
+        assert!(is_pending(push.as_mut()).await);
+        assert_eq!(reader.read_at(0, PIECE).await.unwrap(), bytes[..PIECE]);
+        go.notify_one();
+        push.await.unwrap();
+    }
+    push_in_slices(&mut writer, &bytes.slice(PIECE..), PIECE).await.unwrap();
+    assert!(writer.finish().await.unwrap().stored);
+    assert_eq!(drain(reader, 0, MIB).await.0, bytes);
+    let empty = Bytes::new();
+    let (mut writer, _) = Fill::unstored(promise(&empty));
+    writer.begin_behind(Arc::clone(&store), BlobKind::Package);
+    go.notify_one();
+    assert!(writer.finish().await.unwrap().stored);
+    assert!(store.stat(&id(&empty)).await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 
 use super::{Fill, FillError, Finished, PIECE, STALL, state::Room};
-use crate::blob::{BlobKind, BlobStore, BlobWriter, Digests, Expected, Hashing, Mismatch};
+use crate::blob::{BlobError, BlobKind, BlobStore, BlobWriter, Digests, Expected, Hashing, Mismatch};
 use crate::ident::StorageId;
 
 /// Fills a blob. Dropped before [`FillWriter::finish`], it fails the fill with [`FillError::Abandoned`].
@@ -13,6 +14,8 @@ pub struct FillWriter {
     fill: Arc<Fill>,
     /// The store's writer, as long as the store works.
     writer: Option<Box<dyn BlobWriter>>,
+    /// The same while the store still makes room for it.
+    beginning: Option<JoinHandle<Result<Box<dyn BlobWriter>, BlobError>>>,
     expected: Expected,
     hashing: Hashing,
     /// A push is under way. Still set when the next one begins: that push was cancelled, and bytes are missing.
@@ -26,15 +29,44 @@ pub struct FillWriter {
 impl FillWriter {
     pub(super) fn new(fill: Arc<Fill>, expected: Expected) -> Self {
         let hashing = Hashing::new(&expected);
-        Self { fill, writer: None, expected, hashing, torn: false, outcome: Err(FillError::Abandoned) }
+        Self {
+            fill,
+            writer: None,
+            beginning: None,
+            expected,
+            hashing,
+            torn: false,
+            outcome: Err(FillError::Abandoned),
+        }
     }
 
     /// Has what is pushed from now on stored, before the first byte. A store that refuses leaves the fill unstored.
     pub async fn begin(&mut self, store: &dyn BlobStore, kind: BlobKind) {
-        if self.hashing.length() > 0 {
-            return;
+        if self.hashing.length() == 0 {
+            let begun = store.begin(kind, self.expected.length).await;
+            self.begun(begun);
         }
-        match store.begin(kind, self.expected.length).await {
+    }
+
+    /// The same without waiting for it: readers get the first bytes while the store makes room for them.
+    pub fn begin_behind(&mut self, store: Arc<dyn BlobStore>, kind: BlobKind) {
+        if self.hashing.length() == 0 {
+            let length = self.expected.length;
+            self.beginning = Some(tokio::spawn(async move { store.begin(kind, length).await }));
+        }
+    }
+
+    async fn settle(&mut self) {
+        if let Some(beginning) = self.beginning.take() {
+            match beginning.await {
+                Ok(begun) => self.begun(begun),
+                Err(error) => tracing::error!(%error, "the store's work on a fill died"),
+            }
+        }
+    }
+
+    fn begun(&mut self, begun: Result<Box<dyn BlobWriter>, BlobError>) {
+        match begun {
             Ok(writer) => {
                 let written = writer.written();
                 self.fill.state.send_if_modified(|state| {
@@ -103,6 +135,7 @@ impl FillWriter {
     }
 
     async fn store(&mut self, piece: Bytes) {
+        self.settle().await;
         // Taken out, so that a write that is cancelled half-way can't be followed by another.
         let Some(mut writer) = self.writer.take() else { return };
         match writer.write(piece).await {
@@ -154,6 +187,7 @@ impl FillWriter {
     }
 
     async fn commit(&mut self, id: StorageId, digests: Digests) -> bool {
+        self.settle().await;
         let Some(writer) = self.writer.take() else { return false };
         let committed = writer.commit(id, digests).await;
         if let Err(error) = &committed {
@@ -163,7 +197,7 @@ impl FillWriter {
     }
 
     fn give_up(&mut self, error: FillError) -> FillError {
-        self.writer = None;
+        (self.writer, self.beginning) = (None, None);
         self.outcome = Err(error.clone());
         self.fill.end(self.outcome.clone());
         error
