@@ -65,7 +65,7 @@ mod tests {
         let bytes: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (mut receiver, _) = listener.accept().unwrap();
+        let (mut client, _) = listener.accept().unwrap();
         sender.set_nonblocking(true).unwrap();
         let file = MemoryFile::new(&bytes).unwrap();
         assert_eq!(file.length(), bytes.len());
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(file.send(&sender, bytes.len(), 1).unwrap_or_default(), 0, "behind its end");
         drop((file, sender));
         let mut received = Vec::new();
-        receiver.read_to_end(&mut received).unwrap();
+        client.read_to_end(&mut received).unwrap();
         assert!(received == bytes[..sent], "{} of {sent} bytes, or others", received.len());
     }
 }
