@@ -233,7 +233,7 @@ async fn install() -> io::Result<()> {
     });
     let simulator =
         Simulator::builder().organisation(readers(Organisation::new("contoso").feed(feed))).start().await?;
-    let scene = Scene::of(simulator).await;
+    let scene = Scene::of(simulator, "").await;
     for run in ["before", "cold", "warm", "warm again"] {
         let begun = Instant::now();
         if run != "before" {
@@ -297,7 +297,9 @@ async fn slow() -> io::Result<()> {
 
 /// Connections that were used once and are kept.
 async fn idle() -> io::Result<()> {
-    let scene = Scene::new(1, 5_000).await;
+    // All of them come from one address.
+    let limits = "limits.connections = 20000\nlimits.connections_per_address = 20000\n";
+    let scene = Scene::with(1, 5_000, limits).await;
     scene.gate_knows_the_caller().await?;
     let url = scene.gate.url(&format!("{NPM}/{}", tarball(0)));
     let before = scene.gate.memory().0;
@@ -341,6 +343,11 @@ struct Download {
 
 impl Scene {
     async fn new(packages: usize, size: usize) -> Self {
+        Self::with(packages, size, "").await
+    }
+
+    /// With `extra` in the gate's configuration.
+    async fn with(packages: usize, size: usize, extra: &str) -> Self {
         let feed = (0..packages).fold(Feed::new("main"), |feed, number| {
             feed.npm(NpmPackage::new(&name(number)).version("1.0.0", NpmVersion::new().size(size)))
         });
@@ -350,12 +357,12 @@ impl Scene {
         for number in 0..packages {
             simulator.npm_file("contoso/main", &name(number), "1.0.0");
         }
-        Self::of(simulator).await
+        Self::of(simulator, extra).await
     }
 
-    async fn of(simulator: Simulator) -> Self {
+    async fn of(simulator: Simulator, extra: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let gate = Gate::start(&simulator, folder.path(), "").await;
+        let gate = Gate::start(&simulator, folder.path(), extra).await;
         Self { simulator, gate, _folder: folder }
     }
 
