@@ -190,7 +190,8 @@ impl Rewriter {
         let respelled = self
             .respelling
             .as_ref()
-            .and_then(|respelling| respelling.find::<S>(body, org, *rest).map(|rest| (respelling, rest)));
+            .and_then(|respelling| respelling.find::<S>(body, org, *rest).map(|rest| (respelling, rest)))
+            .filter(|(_, rest)| S::is_plain(&body[sighting.start..*rest]));
         let (org, path, rest) = match (respelled, org) {
             (Some((to, rest)), _) => (to.org.as_bytes(), to.path.as_bytes(), rest),
             (None, Org::Written(range)) => (&body[range.clone()], &b""[..], *rest),
@@ -222,7 +223,10 @@ impl Rewriter {
         S::each_start(body, |start| match self.hosts.find::<S>(body, start) {
             Found::Foreign => {}
             Found::Unmapped => found.push(Sighting { start, mapped: None }),
-            Found::Mapped(mapped) => found.push(Sighting { start, mapped: Some(mapped) }),
+            Found::Mapped(mapped) => {
+                let mapped = Some(mapped).filter(|mapped| S::is_plain(&body[start..mapped.rest]));
+                found.push(Sighting { start, mapped });
+            }
         });
         // Those that are found in more than one way, or out of order, are few.
         if !found.is_sorted_by(|one, next| one.start < next.start) {

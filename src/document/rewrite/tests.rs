@@ -311,9 +311,32 @@ fn xml_attributes_and_texts_that_start_with_a_url_are_rewritten() {
         ("<p>a > https://pkgs.dev.azure.com/o</p>", "<p>a > https://pkgs.dev.azure.com/o</p>", 0),
         ("<id>https://x.vsblob.vsassets.io/b</id>", "<id>https://x.vsblob.vsassets.io/b</id>", 1),
         ("<id>&#;&#x;&#xFFF;&#</id>", "<id>&#;&#x;&#xFFF;&#</id>", 0),
+        (
+            "<id><![CDATA[https://pkgs.dev.azure.com/o]]>/x<!-- -->y</id>",
+            "<id><![CDATA[http://gate:4873/o]]>/x<!-- -->y</id>",
+            0,
+        ),
     ];
     for (before, after, leaked) in rows {
         check_xml(before, after, leaked);
+    }
+}
+
+#[test]
+fn a_url_in_parts_that_a_reader_of_xml_puts_together_is_counted() {
+    for url in [
+        "<![CDATA[https://pkgs.]]>dev.azure.com/o",
+        "ht<![CDATA[tps://pkgs.dev.azure.com/]]>o",
+        "https:<!-- -->//o.pkgs<?x y?>.visualstudio.com/x",
+        "https://x.vsblob<![CDATA[]]><![CDATA[.vsassets.io]]>/b",
+        "https://pkgs.dev.azure.com/<!-- -->o/x",
+    ] {
+        let document = format!("<id> {url}</id>");
+        check_xml(&document, &document, 1);
+    }
+    for other in ["https://pkgs.<b/>dev.azure.com/o", "https://<!-- pkgs.dev.azure.com -->x.test/o"] {
+        let document = format!("<id>{other}</id>");
+        check_xml(&document, &document, 0);
     }
 }
 

@@ -9,6 +9,7 @@ const LOOK_BACK: usize = 512;
 
 /// Opens a text without markup in it, XML 1.0 §2.7.
 const CDATA: &[u8] = b"<![CDATA[";
+const CDATA_END: &[u8] = b"]]>";
 
 /// A document format.
 pub(super) trait Syntax {
@@ -19,6 +20,11 @@ pub(super) trait Syntax {
     /// The character at `at` and how many bytes it takes; `None` where the string ends. What is no ASCII
     /// character, and what no URL prefix has, reads as itself or as 0.
     fn read(body: &[u8], at: usize) -> Option<(u8, usize)>;
+
+    /// Whether a part of a string can be replaced as a whole: nothing in it is more than characters.
+    fn is_plain(_part: &[u8]) -> bool {
+        true
+    }
 }
 
 /// JSON strings, RFC 8259 §7.
@@ -102,7 +108,7 @@ impl Syntax for Xml {
                 [b'<', b'?', ..] => behind(tag, 2, b"?>"),
                 _ if tag.starts_with(CDATA) => {
                     string(open + CDATA.len());
-                    behind(tag, CDATA.len(), b"]]>")
+                    behind(tag, CDATA.len(), CDATA_END)
                 }
                 _ => behind_tag(tag, |value| string(open + value)),
             };
@@ -111,12 +117,36 @@ impl Syntax for Xml {
     }
 
     fn read(body: &[u8], at: usize) -> Option<(u8, usize)> {
-        match *body.get(at..)? {
-            [] | [b'"' | b'\'' | b'<', ..] | [b']', b']', b'>', ..] => None,
-            [b'&', b'#', ..] => Some(character_reference(&body[at..])),
-            [byte, ..] => Some((byte, 1)),
-        }
+        let marks = marks(body.get(at..)?);
+        let text = body.get(at + marks..)?;
+        let (byte, width) = match *text {
+            [] | [b'"' | b'\'' | b'<', ..] => return None,
+            [b'&', b'#', ..] => character_reference(text),
+            [byte, ..] => (byte, 1),
+        };
+        Some((byte, marks + width))
     }
+
+    fn is_plain(part: &[u8]) -> bool {
+        !part.contains(&b'<') && memmem::find(part, CDATA_END).is_none()
+    }
+}
+
+/// How long all is that begins `text` and stands in a string without being of it: a reader puts together what is before
+/// and behind the ends of CDATA, comments and instructions.
+fn marks(text: &[u8]) -> usize {
+    let mut length = 0;
+    while let [b']' | b'<', ..] = text[length..] {
+        let rest = &text[length..];
+        length += match rest {
+            _ if rest.starts_with(CDATA_END) => CDATA_END.len(),
+            _ if rest.starts_with(CDATA) => CDATA.len(),
+            [b'<', b'!', b'-', b'-', ..] => behind(rest, 4, b"-->"),
+            [b'<', b'?', ..] => behind(rest, 2, b"?>"),
+            _ => break,
+        };
+    }
+    length
 }
 
 /// Where what begins `text` ends, by the first `end` at or after `from`.
