@@ -1,5 +1,5 @@
 //! Planted secrets are looked for in everything that a run writes: the log at its most talkative, metrics, the store's
-//! files, answers with errors, and what `feedgate check` prints.
+//! files, answers with errors, the status page, and what the commands print.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -11,12 +11,40 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use feedgate_simulator::{Listener, Scope, Simulator, Token, client};
 use tokio::process::{Child, Command};
 
-use crate::support::{NPM, NUGET, config, contoso, until};
+use crate::{
+    scripted::{Service, answer},
+    support::{NPM, NUGET, config, contoso, until},
+};
 
 /// What callers and the gate show; each is planted by itself and as Basic writes it.
 const CALLER: &str = "planted-pat-of-a-caller";
 const WRONG: &str = "planted-pat-of-nobody";
 const GATE: &str = "planted-pat-of-the-gate";
+/// More that the gate holds: for the origin of a mount, the changes of a feed, its operators, the way out and the
+/// collector of spans, each by the variable that it is in.
+const HELD: [(&str, &str); 6] = [
+    ("PLANTED", GATE),
+    ("PLANTED_MOUNT", "planted-pat-of-a-mount"),
+    ("PLANTED_CHANGES", CHANGES),
+    ("PLANTED_ADMIN", "planted-token-of-the-operators"),
+    ("PLANTED_PROXY", "planted-user:planted-password-of-the-proxy"),
+    ("PLANTED_COLLECTOR", "api-key=planted-key-of-the-collector"),
+];
+const CHANGES: &str = "planted-pat-of-the-changes";
+/// What operators ask, whose answers are looked through too.
+const COMMANDS: [&[&str]; 11] = [
+    &["check"],
+    &["config"],
+    &["token", "list"],
+    &["stats"],
+    &["ls"],
+    &["throttle"],
+    &["breakers"],
+    &["log"],
+    &["mode"],
+    &["explain", "left-pad@1.3.0", "--credential-env", "PLANTED_CALLER"],
+    &["explain", "/fabrikam/_packaging/main/npm/registry/left-pad"],
+];
 /// The label of a credential is what the service tells of its owner (`X-VSS-UserData`).
 const OWNER: &str = "planted-owner";
 
@@ -35,10 +63,27 @@ impl Run {
 
     async fn command(&self, arguments: &[&str]) -> Vec<u8> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_feedgate"));
-        command.arg("--config").arg(self.path("feedgate.toml")).env("PLANTED", GATE).args(arguments);
+        command.arg("--config").arg(self.path("feedgate.toml")).args(arguments).envs(HELD);
+        command.env("PLANTED_CALLER", format!("any:{CALLER}")).env("FEEDGATE_ADMIN_TOKEN", HELD[3].1);
+        if !["check", "token"].contains(&arguments[0]) {
+            command.arg("--admin").arg(format!("http://{}", self.admin_address));
+        }
         let output = command.output().await.unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
+        [output.stdout, output.stderr].concat()
+    }
+
+    /// What the commands print, for people and for programs, and the status page.
+    async fn printed(&self) -> Vec<u8> {
+        let mut printed = Vec::new();
+        for command in COMMANDS {
+            printed.extend(self.command(command).await);
+            printed.extend(self.command(&[command, &["--json"]].concat()).await);
+        }
+        let operator = [("Authorization", &*client::basic("any", HELD[3].1))];
+        let page = client::get(&format!("http://{}/", self.admin_address), &operator).await.unwrap();
+        assert_eq!(page.status, 200);
+        [printed, page.body.to_vec()].concat()
     }
 
     async fn ask(&mut self, method: &str, path: &str, secret: Option<&str>, key: Option<&str>) -> u16 {
@@ -55,18 +100,43 @@ impl Run {
     }
 }
 
-async fn start(simulator: &Simulator) -> Run {
+/// A gate with all that it may hold; `other` is the proxy, the collector, and the origin of a mount.
+async fn start(simulator: &Simulator, other: &Service) -> Run {
     let folder = tempfile::tempdir().unwrap();
+    let (tokens, other) = (folder.path().join("tokens"), other.address);
     let extra = format!(
-        "log.format = \"json\"\nlog.level = \"trace\"\naccess.tokens = \"{}\"\n\
-         [[organisation]]\nname = \"fabrikam\"\naccess = \"gateway\"\ncredential_env = \"PLANTED\"\n",
-        folder.path().join("tokens").display()
+        r#"
+        log = {{ format = "json", level = "trace" }}
+        access.tokens = "{}"
+        admin.token_env = "PLANTED_ADMIN"
+        upstream.proxy = "http://{other}"
+        upstream.proxy_credential_env = "PLANTED_PROXY"
+        upstream.no_proxy = ["127.0.0.0/8", "localhost"]
+        trace = {{ endpoint = "http://{other}/", headers_env = "PLANTED_COLLECTOR", requests_per_trace = 1 }}
+        [[organisation]]
+        name = "fabrikam"
+        access = "gateway"
+        credential_env = "PLANTED"
+        [[mount]]
+        path = "/vendor/"
+        upstream = "http://{other}/"
+        access = "gateway"
+        credential_env = "PLANTED_MOUNT"
+        [[mount]]
+        path = "/outside/"
+        upstream = "https://outside.invalid/"
+        [[changes]]
+        feed = "contoso/main"
+        interval = "1s"
+        credential_env = "PLANTED_CHANGES"
+        "#,
+        tokens.display()
     );
     let file = folder.path().join("feedgate.toml");
     std::fs::write(&file, config(simulator, &folder.path().join("store"), &extra)).unwrap();
     let log = std::fs::File::create(folder.path().join("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_feedgate"));
-    command.arg("serve").arg("--config").arg(&file).env("PLANTED", GATE);
+    command.arg("serve").arg("--config").arg(&file).envs(HELD);
     let child = command.stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn().unwrap();
     let log = folder.path().join("log");
     until(|| async { listening(&log).is_some() }).await;
@@ -106,10 +176,12 @@ fn contains(bytes: &[u8], part: &str) -> bool {
 async fn nothing_that_a_run_writes_has_a_secret_in_it() {
     let pat = |text: &str| Token::pat(text).label(OWNER).scope(Scope::ReadWrite);
     let fabrikam = contoso_named("fabrikam").token(pat(GATE));
-    let simulator = Simulator::builder().organisation(contoso().token(pat(CALLER))).organisation(fabrikam);
-    let simulator = simulator.start().await.unwrap();
-    let mut run = start(&simulator).await;
-    let arguments = ["token", "create", "--name", "ci", "--scope", "fabrikam", "--write"];
+    let contoso = contoso().token(pat(CALLER)).token(pat(CHANGES));
+    let simulator = Simulator::builder().organisation(contoso).organisation(fabrikam).start().await.unwrap();
+    let other = Service::start(|_| answer("407 Oops", "Set-Cookie: planted-cookie\r\n", "no")).await;
+    let mut run = start(&simulator, &other).await;
+    let arguments =
+        ["token", "create", "--name", "ci", "--scope", "fabrikam", "--scope", "vendor", "--write"];
     let token = String::from_utf8(run.command(&arguments).await).unwrap().trim().to_owned();
     until(|| async {
         let url = format!("http://{}/fabrikam/_packaging/main/npm/registry/left-pad", run.address);
@@ -118,9 +190,10 @@ async fn nothing_that_a_run_writes_has_a_secret_in_it() {
     })
     .await;
     exercise(&mut run, &token).await;
+    until(|| async { shown_to(&simulator, &other).iter().all(|seen| *seen) }).await;
     let metrics = format!("http://{}/metrics", run.admin_address);
     let metrics = client::get(&metrics, &[]).await.unwrap().text();
-    let printed = [run.command(&["check"]).await, run.command(&["token", "list"]).await].concat();
+    let printed = run.printed().await;
     let id = run.child.id().unwrap().to_string();
     assert!(Command::new("kill").arg(&id).status().await.unwrap().success());
     assert_eq!(run.child.wait().await.unwrap().code(), Some(0));
@@ -167,17 +240,41 @@ async fn exercise(run: &mut Run, token: &str) {
             run.ask("GET", &path, secret, None).await;
         }
         run.ask("PUT", "fabrikam/_packaging/main/nuget/v2/", secret, Some(token)).await;
+        for path in ["vendor/a", "outside/a"] {
+            run.ask("GET", path, secret, None).await;
+            run.ask("PUT", path, secret, None).await;
+        }
     }
+}
+
+/// Whether what the gate holds was shown where it is for: to the service, a mount's origin, the proxy, the collector.
+fn shown_to(simulator: &Simulator, other: &Service) -> [bool; 4] {
+    let to_other = |path: &str, field: &str, value: String| {
+        other.asked(path).iter().any(|seen| seen.header(field) == Some(value.as_str()))
+    };
+    let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
+    let [_, (_, mount), _, _, (_, proxy), (_, collector)] = HELD;
+    [
+        simulator.count(|request| request.path.contains("/feedchanges/")) > 0,
+        to_other("/a", "authorization", basic(&format!("feedgate:{mount}"))),
+        to_other("outside.invalid:443", "proxy-authorization", basic(proxy)),
+        to_other("/v1/traces", "api-key", collector.trim_start_matches("api-key=").to_owned()),
+    ]
 }
 
 /// Every text that must not be found.
 fn planted(token: &str, simulator: &Simulator) -> Vec<String> {
     let mut secrets: Vec<String> =
-        [CALLER, WRONG, GATE, OWNER, token.rsplit('_').next().unwrap()].map(ToOwned::to_owned).into();
+        [CALLER, WRONG, OWNER, "planted-cookie", token.rsplit('_').next().unwrap()]
+            .map(ToOwned::to_owned)
+            .into();
     for secret in [CALLER, WRONG, token] {
         secrets.push(STANDARD.encode(format!("any:{secret}")));
     }
-    secrets.push(STANDARD.encode(format!("feedgate:{GATE}")));
+    for (_, held) in HELD {
+        secrets.push(held.rsplit([':', '=']).next().unwrap().to_owned());
+        secrets.extend([STANDARD.encode(held), STANDARD.encode(format!("feedgate:{held}"))]);
+    }
     let signed: Vec<_> =
         simulator.requests().into_iter().filter(|request| request.listener == Listener::Blob).collect();
     assert!(!signed.is_empty());
