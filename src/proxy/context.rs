@@ -79,6 +79,8 @@ pub struct Forwarding {
     pub progress: Progress,
     /// Bytes of its body that were sent on.
     pub sent_on: u64,
+    /// Interim answers so far.
+    pub interims: usize,
     /// What the head said of an answer that failed, until its text is seen.
     pub failed: Option<Signal>,
     /// The answer's body, when it is rewritten.
@@ -141,6 +143,7 @@ impl Forwarding {
             shed: None,
             progress: Progress::default(),
             sent_on: 0,
+            interims: 0,
             failed: None,
             body: None,
             is_refused: false,

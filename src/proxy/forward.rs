@@ -16,6 +16,7 @@ use super::{
     context::{Forwarding, RequestContext},
     error_reply::{self, ErrorReply},
     passage::{Collected, Plan, Unchanged},
+    upload,
 };
 use crate::{
     access::is_gate_token,
@@ -23,19 +24,18 @@ use crate::{
     handler::{CacheStatus, Forward, HandlerError},
     listener::{Facts, TOO_LARGE},
     throttle::{Ask, Signal, SignalKind, Throttle},
-    upstream::{Dialer, Refusal, head_excess},
+    upstream::{Dialer, MAX_INFORMATIONAL, Refusal, head_excess},
 };
 
 /// The key of `nuget push`.
 const API_KEY: HeaderName = HeaderName::from_static("x-nuget-apikey");
 /// Request headers that go on to the service, besides the credential; the service answers 400 to some of what browsers add. Without
 /// `Accept-Encoding` its answers come as they are, and can be rewritten.
-const SENT: [HeaderName; 12] = [
+const SENT: [HeaderName; 11] = [
     header::ACCEPT,
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
-    header::EXPECT,
     header::USER_AGENT,
     API_KEY,
     HeaderName::from_static("x-nuget-client-version"),
@@ -124,10 +124,15 @@ impl Forwarder {
         let (authority, path) =
             self.dialer.request_line(forward.service, &forward.org, &forward.path).map_err(internal)?;
         let mut fresh = RequestHeader::build(upstream.method.clone(), path.as_bytes(), Some(16))?;
-        for (name, value) in &upstream.headers {
-            if SENT.contains(name) {
+        for name in &SENT {
+            // Of what can be there once only, others may take the last.
+            let most = if *name == header::ACCEPT { usize::MAX } else { 1 };
+            for value in upstream.headers.get_all(name).iter().take(most) {
                 fresh.append_header(name.clone(), value.clone())?;
             }
+        }
+        if upload::expects(upstream) {
+            fresh.insert_header(header::EXPECT, "100-continue")?;
         }
         let stays = |key: &HeaderValue| forward.by_gate || is_gate_token(key);
         if fresh.headers.get_all(API_KEY).iter().any(stays) {
@@ -188,6 +193,11 @@ impl Forwarder {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, excess).into_up());
         }
         keep(response, &SHOWN);
+        if response.status == StatusCode::NO_CONTENT {
+            // There is no body, whatever the service says (RFC 9110 §8.6, RFC 9112 §6.1).
+            response.remove_header(&header::CONTENT_LENGTH);
+            response.remove_header(&header::TRANSFER_ENCODING);
+        }
         if let Some(location) = response.remove_header(&header::LOCATION)
             && let Some(location) = self.location(&location, forwarding)
         {
@@ -231,6 +241,25 @@ impl Forwarder {
 /// An interim answer (RFC 9110 §15.2) goes on without a word.
 pub fn interim(response: &mut ResponseHeader) {
     keep(response, &[]);
+}
+
+/// Refuses an answer of which a client cannot tell where it ends, as reads do: an upgrade that nobody asked for, which
+/// would make a tunnel of the connection; codings of the transfer other than chunks (RFC 9112 §6.1); interim answers
+/// without end.
+pub fn check(response: &ResponseHeader, forwarding: &mut Forwarding) -> Result<()> {
+    let mut codings = response.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    forwarding.interims += usize::from(response.status.is_informational());
+    let rule = if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        "an upgrade that nobody asked for"
+    } else if forwarding.interims > MAX_INFORMATIONAL {
+        "too many interim answers"
+    } else if codings.next().is_some_and(|first| !chunked(first)) || codings.next().is_some() {
+        "a transfer coding other than `chunked`"
+    } else {
+        return Ok(());
+    };
+    Err(Error::explain(ErrorType::InvalidHTTPHeader, rule).into_up())
 }
 
 /// The answer to a forwarded request that got none, or one that is not shown.

@@ -288,6 +288,7 @@ impl ProxyHttp for Edge {
         context: &mut Self::CTX,
     ) -> Result<()> {
         let Some(forwarding) = &mut context.forward else { return Ok(()) };
+        forward::check(response, forwarding)?;
         let interim = response.status.is_informational();
         // An answer before the end of the request's body costs the connection; an interim one is no answer.
         session.as_downstream_mut().set_close_on_response_before_downstream_finish(!interim);

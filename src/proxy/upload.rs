@@ -181,10 +181,14 @@ impl Drop for Place {
 /// Whether the client sends its body when it is told to (RFC 9110 §10.1.1): other expectations mean nothing here, and
 /// before HTTP/1.1 none does.
 pub(super) fn waits(request: &RequestHeader) -> bool {
+    request.version >= Version::HTTP_11 && expects(request)
+}
+
+/// Whether it says so, in whatever version.
+pub(super) fn expects(request: &RequestHeader) -> bool {
     let expected = request.headers.get_all(header::EXPECT).iter();
     let mut members = expected.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    request.version >= Version::HTTP_11
-        && members.any(|member| member.trim_ascii().eq_ignore_ascii_case(b"100-continue"))
+    members.any(|member| member.trim_ascii().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Reads past the start of a body that nobody asked for, so that one that is not what its framing says is refused and

@@ -23,7 +23,7 @@ use crate::config::upstream::{Scheme, Upstream};
 /// by default, so that the gate seldom meets a connection that is about to end.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 /// Most informational heads before the final one (RFC 9110 §15.2 allows any number).
-const MAX_INFORMATIONAL: usize = 8;
+pub const MAX_INFORMATIONAL: usize = 8;
 /// Most fields of a head, and most bytes of their names and values. The service sends some 30, of 3 KiB in all. Pingora
 /// has bounds of its own for what is read at all: 256, and 1 MiB.
 const MAX_FIELDS: usize = 128;
@@ -169,7 +169,7 @@ impl Connection {
         let head = self.session.resp_header().ok_or_else(|| Failure::protocol("no head"))?;
         check_size(&head.headers)?;
         let reason = head.get_reason_phrase().filter(|reason| !reason.is_empty());
-        let framing = if done { Framing::Empty } else { framing(&head.headers) };
+        let framing = if done { Framing::Empty } else { framing(&head.headers)? };
         Ok(Head {
             status: head.status,
             reason: reason
@@ -248,15 +248,18 @@ pub fn head_excess(headers: &HeaderMap) -> Option<String> {
     }
 }
 
-/// Pingora has already refused lengths that disagree, and dropped the length beside `Transfer-Encoding`.
-fn framing(headers: &HeaderMap) -> Framing {
-    if let Some(coding) = headers.get_all(http::header::TRANSFER_ENCODING).iter().next_back() {
-        let last = coding.to_str().unwrap_or_default().rsplit(',').next().unwrap_or_default();
-        return if last.trim().eq_ignore_ascii_case("chunked") { Framing::Chunked } else { Framing::Close };
+/// Pingora has already refused lengths that disagree, and dropped the length beside `Transfer-Encoding`. Of codings only
+/// chunks were asked for (RFC 9112 §7.4): a body in another one would be taken for what it is not.
+fn framing(headers: &HeaderMap) -> Result<Framing, Failure> {
+    let mut codings = headers.get_all(http::header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => {}
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => return Ok(Framing::Chunked),
+        (Some(_), _) => return Err(Failure::protocol("a transfer coding other than `chunked`")),
     }
     let length = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let first = length.and_then(|value| value.split(',').next()?.trim().parse().ok());
-    first.map_or(Framing::Close, Framing::Length)
+    Ok(first.map_or(Framing::Close, Framing::Length))
 }
 
 fn checked_ca_file(path: &Path) -> Result<String, HttpError> {
@@ -293,19 +296,22 @@ mod tests {
     #[test]
     fn the_end_of_a_body_is_told_by_coding_then_length_then_close() {
         let rows = [
-            (&[("transfer-encoding", "chunked"), ("content-length", "5")][..], Framing::Chunked),
-            (&[("transfer-encoding", "gzip, Chunked")], Framing::Chunked),
-            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "gzip")], Framing::Close),
-            (&[("content-length", "5")], Framing::Length(5)),
-            (&[("content-length", "5, 5")], Framing::Length(5)),
-            (&[], Framing::Close),
+            (&[("transfer-encoding", "chunked"), ("content-length", "5")][..], Some(Framing::Chunked)),
+            (&[("transfer-encoding", "Chunked")], Some(Framing::Chunked)),
+            (&[("transfer-encoding", "gzip, chunked")], None),
+            (&[("transfer-encoding", "xchunked"), ("content-length", "5")], None),
+            (&[("transfer-encoding", "")], None),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], None),
+            (&[("content-length", "5")], Some(Framing::Length(5))),
+            (&[("content-length", "5, 5")], Some(Framing::Length(5))),
+            (&[], Some(Framing::Close)),
         ];
         for (headers, expected) in rows {
             let mut map = HeaderMap::new();
             for (name, value) in headers {
                 map.append(*name, HeaderValue::from_static(value));
             }
-            assert_eq!(framing(&map), expected, "{headers:?}");
+            assert_eq!(framing(&map).ok(), expected, "{headers:?}");
         }
     }
 

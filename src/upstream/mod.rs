@@ -44,7 +44,7 @@ pub use self::{
     azure::{Azure, Located},
     breaking::{Barred, Breaking, Breaks, HostClass, HostState},
     collector::TraceCollector,
-    connector::head_excess,
+    connector::{MAX_INFORMATIONAL, head_excess},
     credential::{Credential, CredentialError, CredentialMetrics},
     dialer::Dialer,
     http::{Http, HttpError},

@@ -134,7 +134,9 @@ fn service_headers(request: &UpstreamRequest) -> HeaderMap {
 fn copied(from: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for name in names {
-        for value in from.get_all(name) {
+        // Of what can be there once only, others may take the last.
+        let most = if *name == ACCEPT { usize::MAX } else { 1 };
+        for value in from.get_all(name).iter().take(most) {
             headers.append(name.clone(), value.clone());
         }
     }

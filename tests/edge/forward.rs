@@ -18,6 +18,15 @@ const INDEX_PATH: &str = "/v3/index.json";
 const PUT_HEAD: &str = "PUT /contoso/_packaging/main/npm/registry/left-pad HTTP/1.1\r\nHost: gate.test\r\n";
 const SIGN_IN: &str = "https://spsprodweu1.vssps.visualstudio.com/_signin?realm=x";
 
+/// An upgrade that nobody asked for, and what would come behind it.
+const UPGRADE: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nsmuggled";
+
+/// An answer whose body has a transfer coding.
+fn coded(coding: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n").into_bytes()
+}
+
 /// A service that answers reads with a document, and writes with `act`.
 fn writes(act: Act) -> impl FnMut(&Seen) -> Act + Send + 'static {
     move |seen| if seen.line.starts_with("GET") { json(DOCUMENT) } else { act.clone() }
@@ -70,6 +79,16 @@ async fn what_a_write_may_have_changed_is_asked_anew() {
         ("torn body", Act::Close(b"HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\n{".to_vec()), 201, 2),
         ("wide head", answer("201 Created", &wide, "{}"), 502, 2),
         ("long head", answer("201 Created", &long, "{}"), 502, 2),
+        ("upgrade", Act::Answer(UPGRADE.to_vec()), 502, 2),
+        ("coding", Act::Answer(coded("xchunked")), 502, 2),
+        ("two codings", Act::Answer(coded("gzip, chunked")), 502, 2),
+        (
+            "interims",
+            Act::Answer([b"HTTP/1.1 103 Early\r\n\r\n".repeat(50), coded("chunked")].concat()),
+            502,
+            2,
+        ),
+        ("chunks", Act::Answer(coded("Chunked")), 200, 2),
         ("silence", Act::Silence, 504, 2),
         ("bad", answer("400 Bad", "", "x"), 400, 1),
         ("no", answer("401 No", "", "x"), 401, 1),
@@ -87,6 +106,24 @@ async fn what_a_write_may_have_changed_is_asked_anew() {
         assert_eq!((read.status, reads(&scene)), (200, expected), "{name}");
         scene.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_a_body_announces_none() {
+    let scene = stored().await;
+    let lengths = ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"];
+    for length in lengths {
+        let nothing = format!("HTTP/1.1 204 No Content\r\n{length}\r\n").into_bytes();
+        scene.service.play(writes(Act::Close(nothing)));
+        let reply = ask(scene.gate.address(), &publish()).await;
+        assert_eq!(reply.status, 204);
+        assert_eq!(
+            (reply.header("content-length"), reply.header("transfer-encoding")),
+            (None, None),
+            "{length}"
+        );
+    }
+    scene.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
