@@ -260,6 +260,7 @@ fn intake(config: &Config, clock: &Clock, key: &Arc<CallerKey>, mounts: MountPat
         public_url: config.listen.public_url.clone(),
         clock: clock.clone(),
         max_body: config.listen.max_body,
+        limits: Arc::new(config.limits.clone()),
     }
 }
 

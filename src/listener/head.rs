@@ -180,10 +180,13 @@ impl Head {
         if self.is_chunked && request.is_old {
             return Err(FramingError::ambiguous("Transfer-Encoding with HTTP/1.0"));
         }
-        if let (Some(authority), Some(host)) = (&request.authority, &self.host)
-            && bytes[authority.clone()] != bytes[host.clone()]
-        {
-            return Err(FramingError::ambiguous("the target and Host name two authorities"));
+        match (&request.authority, &self.host) {
+            (Some(authority), Some(host)) if bytes[authority.clone()] != bytes[host.clone()] => {
+                return Err(FramingError::ambiguous("the target and Host name two authorities"));
+            }
+            // RFC 9112 §3.2: whatever the target says.
+            (_, None) if !request.is_old => return Err(FramingError::host("HTTP/1.1 without Host")),
+            _ => {}
         }
         Ok(match self.length {
             _ if self.is_chunked => Body::Chunked,
@@ -243,18 +246,21 @@ fn authority(method: &[u8], target: &[u8]) -> Result<Option<Range<usize>>, Frami
 }
 
 /// A name or address, and perhaps a port (RFC 9110 §4.2.3, §4.2.4). Nothing at all is for others to judge.
-fn is_authority(text: &[u8]) -> bool {
+pub fn is_authority(text: &[u8]) -> bool {
     let (host, port) = match text.iter().rposition(|byte| matches!(byte, b':' | b']')) {
         Some(at) if text[at] == b':' => (&text[..at], &text[at + 1..]),
         _ => (text, &b""[..]),
     };
     let bare = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]"));
     let is_host = match bare {
-        Some(address) => address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')),
+        Some(address) => {
+            std::str::from_utf8(address).is_ok_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+        }
         None => host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')),
     };
     let port = std::str::from_utf8(port).unwrap_or("not text");
     is_host
+        && (text.is_empty() || !host.is_empty())
         && (port.is_empty()
             || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()))
 }
@@ -329,6 +335,8 @@ mod tests {
             ("PUT /a HTTP/1.1\r\nhost:g\r\ncontent-length: \t0012 \r\n\r\n", Body::Length(12)),
             ("PUT /a HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: Chunked\r\n\r\n", Body::Chunked),
             ("GET http://g:80/a HTTP/1.1\r\nHost: g:80\r\n\r\n", Body::None),
+            ("GET http://g/a HTTP/1.0\r\n\r\n", Body::None),
+            ("GET /a HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n\r\n", Body::None),
             ("OPTIONS * HTTP/1.1\r\nHost: g\r\nX:\r\n\r\n", Body::None),
         ];
         for (text, body) in rows {
@@ -350,6 +358,10 @@ mod tests {
         for text in ["GET / HTTP/1.1\n", "GET / HTTP/1.1\rX", "GET /\0", "GET / HTTP/1.1\r\nA : b\r\n"] {
             assert_eq!(refused(text), 400, "{text:?}");
         }
+        for host in [":80", "[]", "[::1", "[:::1]", "[1.2.3.4]", "[::1%25eth0]"] {
+            assert_eq!(refused(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), 400, "{host}");
+        }
+        assert_eq!(refused("GET http://g/a HTTP/1.1\r\nA: b\r\n\r\n"), 400);
         assert_eq!(refused("TRACE / HTTP/1.1\r\n"), 405);
         assert_eq!(refused("CONNECT g:443 HTTP/1.1\r\n"), 405);
     }

@@ -28,6 +28,7 @@ pub use accept::{Door, serve};
 pub use facts::{Asker, Facts};
 pub use fast_path::{Answer, Body, FastPath};
 pub use framing::{FramingError, TOO_LARGE};
+pub use head::is_authority;
 pub use memory_file::MemoryFile;
 pub use room::{Room, RoomMetrics, client_of};
 pub use tls::{Certificates, TlsError};

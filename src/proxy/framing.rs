@@ -6,8 +6,8 @@ use http::{HeaderMap, Method, header};
 use crate::listener::{FramingError, TOO_LARGE};
 
 /// Checks a request's method and framing headers, and the length of its body if it has one of at most `max_body`
-/// bytes.
-pub fn check(method: &Method, headers: &HeaderMap, http1: bool, max_body: u64) -> Result<(), FramingError> {
+/// bytes. A field that can be there once only, and decides what the request is, is there once.
+pub fn check(method: &Method, headers: &HeaderMap, max_body: u64) -> Result<(), FramingError> {
     let refuse = |rule| Err(FramingError::ambiguous(rule));
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(FramingError::method("CONNECT and TRACE are not for this gate"));
@@ -32,8 +32,11 @@ pub fn check(method: &Method, headers: &HeaderMap, http1: bool, max_body: u64) -
     if length.is_some_and(|value| !digits(value)) {
         return refuse("Content-Length is not a number");
     }
-    if http1 && headers.get_all(header::HOST).iter().count() > 1 {
+    if headers.get_all(header::HOST).iter().count() > 1 {
         return refuse("more than one Host");
+    }
+    if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
+        return refuse("more than one Authorization");
     }
     let length = length.and_then(|value| value.to_str().ok()).unwrap_or("0");
     if length.parse().is_ok_and(|length: u64| length <= max_body) { Ok(()) } else { Err(TOO_LARGE) }
@@ -49,7 +52,7 @@ mod tests {
         for (name, value) in rows {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        check(method, &headers, true, 1000).err().map(|error| error.status)
+        check(method, &headers, 1000).err().map(|error| error.status)
     }
 
     #[test]
@@ -65,6 +68,7 @@ mod tests {
             &[("transfer-encoding", "xchunked")],
             &[("upgrade", "websocket")],
             &[("host", "a"), ("host", "b")],
+            &[("authorization", "Basic YTph"), ("authorization", "Basic YTpi")],
         ] {
             assert_eq!(status(&Method::PUT, rows), Some(400), "{rows:?}");
         }

@@ -8,10 +8,10 @@ use super::framing;
 use crate::{
     access::CallerKey,
     clock::Clock,
-    config::PublicUrl,
+    config::{ClientLimits, PublicUrl},
     document::{representation::joined, rewrite::PublicBase},
     handler::{MountRequest, Request},
-    listener::{Asker, FramingError},
+    listener::{Asker, FramingError, is_authority},
     route::{self, Collections, HostStyle, MountPaths, RouteError},
 };
 
@@ -29,6 +29,8 @@ pub struct Intake {
     pub clock: Clock,
     /// Largest body that is taken, in bytes.
     pub max_body: u64,
+    /// What a head may have; one of HTTP/1 was held to it as it came.
+    pub limits: Arc<ClientLimits>,
 }
 
 /// The head of a request, as Pingora read it.
@@ -65,7 +67,7 @@ impl Intake {
     pub fn mounted(&self, head: Head<'_>) -> Result<Option<MountRequest>, IntakeError> {
         let Ok(target) = std::str::from_utf8(head.raw_path) else { return Ok(None) };
         let Some(mounted) = self.mounts.find(target).map_err(IntakeError::Route)? else { return Ok(None) };
-        framing::check(head.method, head.headers, head.http1, self.max_body).map_err(IntakeError::Framing)?;
+        self.check(head)?;
         host(head)?;
         Ok(Some(MountRequest {
             method: head.method.clone(),
@@ -78,7 +80,7 @@ impl Intake {
 
     /// Understands a request, or says why not.
     pub fn read(&self, head: Head<'_>) -> Result<Request, IntakeError> {
-        framing::check(head.method, head.headers, head.http1, self.max_body).map_err(IntakeError::Framing)?;
+        self.check(head)?;
         let host = host(head)?;
         let target = std::str::from_utf8(head.raw_path)
             .map_err(|_| RouteError::Encoding(lossy(head.raw_path), "it is not UTF-8"))
@@ -103,6 +105,12 @@ impl Intake {
         })
     }
 
+    fn check(&self, head: Head<'_>) -> Result<(), IntakeError> {
+        let within = if head.http1 { Ok(()) } else { within(head, &self.limits) };
+        let checked = within.and_then(|()| framing::check(head.method, head.headers, self.max_body));
+        checked.map_err(IntakeError::Framing)
+    }
+
     fn base(&self, style: HostStyle, host: &str, is_tls: bool, org: &str) -> PublicBase {
         let own = if is_tls { "https" } else { "http" };
         match (style, &self.public_url) {
@@ -119,6 +127,17 @@ impl Intake {
     }
 }
 
+/// Holds a head of HTTP/2 to the limits of a listener: its size alone is bounded where it is read.
+fn within(head: Head<'_>, limits: &ClientLimits) -> Result<(), FramingError> {
+    if head.raw_path.len() as u64 > limits.request_line {
+        return Err(FramingError::large_head(414, "the path is too long (limits.request_line)"));
+    }
+    if head.headers.len() > limits.headers {
+        return Err(FramingError::large_head(431, "too many header lines (limits.headers)"));
+    }
+    Ok(())
+}
+
 /// The authority that the client speaks to: what a proxy that is trusted says, else `:authority` or an absolute target,
 /// else `Host` (RFC 9112 §3.2.2).
 fn host(head: Head<'_>) -> Result<&str, IntakeError> {
@@ -131,8 +150,7 @@ fn host(head: Head<'_>) -> Result<&str, IntakeError> {
     }
     let forwarded = head.asker.and_then(|asker| asker.host);
     let host = forwarded.or(authority).or(host).ok_or(IntakeError::Host)?;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
-    if host.is_empty() || host.len() > 255 || !host.bytes().all(plain) {
+    if host.is_empty() || host.len() > 255 || !is_authority(host.as_bytes()) {
         return Err(IntakeError::Host);
     }
     Ok(host)

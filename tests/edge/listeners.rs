@@ -270,7 +270,17 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// Fields as they are, without a table or a code (RFC 7541 §6.2.2): a library would refuse to send most of these.
 pub fn fields(rows: &[(&str, &str)]) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
+    // RFC 7541 §5.1, with seven bits in the first byte.
+    let length = |length: usize| {
+        let Some(mut rest) = length.checked_sub(127) else { return vec![u8::try_from(length).unwrap()] };
+        let mut bytes = vec![127];
+        while rest > 127 {
+            bytes.push(u8::try_from(rest % 128 + 128).unwrap());
+            rest /= 128;
+        }
+        [bytes, vec![u8::try_from(rest).unwrap()]].concat()
+    };
+    let text = |text: &str| [length(text.len()), text.as_bytes().to_vec()].concat();
     rows.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
 }
 
@@ -327,6 +337,10 @@ async fn what_http_2_could_smuggle_into_http_1_is_refused() {
     let path = |path: &'static str| {
         vec![(":method", "GET"), (":scheme", "https"), (":authority", "gate.test"), (":path", path)]
     };
+    let of = |authority: &'static str| {
+        vec![(":method", "GET"), (":scheme", "https"), (":authority", authority), (":path", PACKUMENT)]
+    };
+    assert!(ask(of("[2001:db8::1]:443"), b"").await && ask(with("GET", &[("x", "y"); 90]), b"").await);
     let rows = [
         (with("PUT", &[("transfer-encoding", "chunked")]), inner),
         (with("PUT", &[("content-length", "1")]), inner),
@@ -358,6 +372,14 @@ async fn what_http_2_could_smuggle_into_http_1_is_refused() {
         (path("contoso/x"), b""),
         (path(""), b""),
         (vec![(":method", "GET"), (":scheme", "https"), (":path", PACKUMENT)], b""),
+        (of("a:b:c"), b""),
+        (of(":443"), b""),
+        (of("[::1"), b""),
+        (of("gate.test:port"), b""),
+        (with("GET", &[("host", "gate.test"), ("host", "gate.test")]), b""),
+        (with("GET", &[("authorization", "Basic YTph"), ("authorization", "Basic YTpi")]), b""),
+        (with("GET", &[("x", "y"); 101]), b""),
+        (path(String::leak(format!("{PACKUMENT}?{}", "a".repeat(9_000)))), b""),
     ];
     for (fields, body) in rows {
         assert!(!ask(fields.clone(), body).await, "{fields:?}");
