@@ -6,6 +6,7 @@
 //! as a whole: a guard that a malformed document gets round is none. Left out: what is *in* a package, signatures,
 //! licences; and documents for operators (REST), which tell the truth about the feed.
 
+mod npm_search;
 mod nuget;
 mod odata;
 mod packument;
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub use self::{
+    npm_search::filter_npm_search,
     nuget::{filter_registration, filter_search, filter_version_list, pages, registered, version_list},
     odata::filter_feed,
     packument::{filter_packument, versions_of},
@@ -110,6 +112,11 @@ impl Unreadable {
     fn new(why: impl Into<Cow<'static, str>>) -> Self {
         Self(why.into())
     }
+
+    /// The document is of another kind.
+    pub fn not_json() -> Self {
+        Self::new("is no JSON")
+    }
 }
 
 // === impl Guards ===
@@ -146,11 +153,10 @@ impl Guards {
     ) -> Policy<'a> {
         let guards = self.rules.iter().zip(&self.stamps);
         let guards = guards.filter(|(guard, _)| holds(guard, protocol, &is_here));
-        let fold = protocol == Protocol::Nuget;
         let pins: Vec<_> = self
             .pins
             .iter()
-            .filter(|pin| covers(pin.protocol, protocol) && pattern(pin, name, fold).is_some())
+            .filter(|pin| covers(pin.protocol, protocol) && pattern(pin, name).is_some())
             .collect();
         let here = pins.iter().any(|pin| is_home(pin, &is_here));
         let (guards, stamps) = guards.unzip();
@@ -182,16 +188,17 @@ impl Policy<'_> {
     pub fn to_name(&self) -> Option<Objection> {
         let package = || self.name.to_owned();
         if let Some(pin) = self.elsewhere {
-            let pattern = pattern(pin, self.name, self.fold()).map(ToString::to_string).unwrap_or_default();
+            let pattern = pattern(pin, self.name).map(ToString::to_string).unwrap_or_default();
             let feeds = pin.feeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             return Some(Objection::Pinned { name: package(), pattern, feeds });
         }
-        let concerned = |selector: &&Selector| selector.concerns(self.name, self.fold());
+        let denied = |selector: &&Selector| selector.is_whole() && selector.concerns(self.name, true);
         self.guards.iter().find_map(|guard| {
-            if let Some(selector) = guard.deny.iter().filter(concerned).find(|selector| selector.is_whole()) {
+            if let Some(selector) = guard.deny.iter().find(denied) {
                 return Some(Objection::Denied { package: package(), selector: selector.to_string() });
             }
-            let allowed = guard.allow.is_empty() || guard.allow.iter().any(|one| concerned(&one));
+            let concerned = |selector: &Selector| selector.concerns(self.name, self.fold());
+            let allowed = guard.allow.is_empty() || guard.allow.iter().any(concerned);
             (!allowed).then(|| Objection::NotAllowed { package: package() })
         })
     }
@@ -206,7 +213,7 @@ impl Policy<'_> {
         let package = || format!("{}@{version}", self.name);
         let meant = |selector: &&Selector| selector.matches(self.name, version, self.fold());
         let listed = self.guards.iter().find_map(|guard| {
-            let denied = |selector: &&Selector| selector.may_match(self.name, version, self.fold());
+            let denied = |selector: &&Selector| selector.may_match(self.name, version, true);
             if let Some(selector) = guard.deny.iter().find(denied) {
                 return Some(Objection::Denied { package: package(), selector: selector.to_string() });
             }
@@ -244,6 +251,9 @@ impl Policy<'_> {
         Some(hasher.finish())
     }
 
+    /// Whether names in another case are what a rule lets through. npm's `JSONStream` and `jsonstream` are two packages
+    /// (facts §4.4), and no host of it promises that it tells all names apart: so what is denied or pinned is meant in any
+    /// case, and what is allowed or exempt as it is written.
     fn fold(&self) -> bool {
         self.protocol == Protocol::Nuget
     }
@@ -321,8 +331,8 @@ fn is_home(pin: &Pin, is_here: impl Fn(&FeedName) -> Option<bool>) -> bool {
     pin.feeds.iter().any(|feed| is_here(feed) == Some(true))
 }
 
-fn pattern<'a>(pin: &'a Pin, name: &str, fold: bool) -> Option<&'a NamePattern> {
-    pin.names.iter().find(|pattern| pattern.matches(name, fold))
+fn pattern<'a>(pin: &'a Pin, name: &str) -> Option<&'a NamePattern> {
+    pin.names.iter().find(|pattern| pattern.matches(name, true))
 }
 
 /// A time as the service writes it: RFC 3339, at times without the zone (facts §5.3), which is UTC then.
@@ -393,6 +403,32 @@ mod tests {
         let version = |text: &str| policy("contoso.utility").to_version(text, None, now());
         assert_eq!(version("1.9.0").unwrap().reason(), "not_allowed");
         assert_eq!(version("2.0.0"), None);
+    }
+
+    #[test]
+    fn what_refuses_a_name_means_it_in_any_case_and_what_lets_it_through_as_it_is_written() {
+        let pin = Pin {
+            names: vec!["@contoso/*".parse().unwrap()],
+            feeds: vec!["contoso/main".parse().unwrap()],
+            protocol: Guarded::Npm,
+        };
+        let guards = Guards::new(vec![guard(&["evil", "left-pad@<1.3.0"], &[], 3)], vec![pin]);
+        let reason = |guards: &Guards, name: &str, version: &str, days| {
+            let policy = guards.policy(name, Protocol::Npm, |_| Some(false));
+            let released = Some(now() - DAY * days);
+            let objection = policy.to_name().or_else(|| policy.to_version(version, released, now()));
+            objection.map(|objection| objection.reason())
+        };
+        assert_eq!(reason(&guards, "Evil", "1.0.0", 9), Some("denied"));
+        assert_eq!(reason(&guards, "LEFT-pad", "1.2.0", 9), Some("denied"));
+        assert_eq!(reason(&guards, "LEFT-pad", "1.3.0", 9), None);
+        assert_eq!(reason(&guards, "@Contoso/own", "1.0.0", 9), Some("pinned"));
+        let aged = Guards::new(vec![guard(&[], &["@contoso/*", "a"], 3)], Vec::new());
+        assert_eq!(reason(&aged, "@contoso/own", "1.0.0", 0), None);
+        assert_eq!(reason(&aged, "@Contoso/own", "1.0.0", 9), Some("not_allowed"));
+        let exempt = Guards::new(vec![guard(&[], &[], 3)], Vec::new());
+        assert_eq!(reason(&exempt, "@contoso/own", "1.0.0", 0), None);
+        assert_eq!(reason(&exempt, "@Contoso/own", "1.0.0", 0), Some("young"));
     }
 
     #[test]

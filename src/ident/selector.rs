@@ -57,7 +57,7 @@ enum Label {
 // === impl NamePattern ===
 
 impl NamePattern {
-    /// Whether `name` is meant. NuGet ids are compared without case, npm names with it: `fold` says which.
+    /// Whether `name` is meant; `fold` tells whether in any case.
     pub fn matches(&self, name: &str, fold: bool) -> bool {
         if fold {
             wildcard(&self.0.to_ascii_lowercase(), &name.to_ascii_lowercase())

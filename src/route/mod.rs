@@ -37,6 +37,7 @@ mod tests;
 mod value;
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 
 use self::{
     path::{CanonicalPath, Rule, Segment},
@@ -393,6 +394,15 @@ impl PassthroughRoute {
         }
         feed.clone_into(target.feed_mut()?);
         Some(target)
+    }
+
+    /// Whether it is for packages of any names below npm's registry: `-/v1/search` or `-/all`.
+    pub fn is_npm_search(&self) -> bool {
+        let path = percent_decode_str(self.path.split('?').next().unwrap_or_default()).decode_utf8_lossy();
+        let words: Vec<&str> = path.split('/').collect();
+        self.protocol == Some(Protocol::Npm)
+            && self.subject == Subject::Fixed
+            && words.windows(2).any(|pair| pair[0] == "-" && matches!(pair[1], "all" | "v1"))
     }
 
     /// Whether npm asks so for what it is going to write back (`?write=true`).

@@ -64,6 +64,11 @@ async fn what_is_denied_is_in_no_document_and_cannot_be_downloaded() {
     assert_eq!(versions(&scene.get_with(&format!("{NPM}/left-pad"), &short).await), ["1.2.0"]);
     refused(&scene.get(&format!("{NPM}/left-pad/1.3.0")).await, 403, "(left-pad@1.3.0)");
     refused(&scene.get(&format!("{NPM}/evil")).await, 403, "evil is refused by a guard");
+    for spelling in
+        ["Evil", "%65VIL", "EVIL/-/EVIL-1.0.0.tgz", "evil/-/x.tgz?a=b", "-/package/Evil/dist-tags"]
+    {
+        refused(&scene.get(&format!("{NPM}/{spelling}")).await, 403, "is refused by a guard");
+    }
     refused(&scene.get(&format!("{NPM}/left-pad/-/left-pad-1.3.0.tgz")).await, 403, "(left-pad@1.3.0)");
     assert_eq!(scene.get(&format!("{NPM}/left-pad/-/left-pad-1.2.0.tgz")).await.status, 200);
 
@@ -94,7 +99,7 @@ async fn what_is_denied_is_in_no_document_and_cannot_be_downloaded() {
         assert!(named("1.0.0") && !named("1.1.0"), "{path}: {text}");
     }
     let counted = scene.metric(&["feedgate_guard_refusals_total", "denied"]).await;
-    assert!((counted - 6.0).abs() < 0.5, "{counted}");
+    assert!((counted - 11.0).abs() < 0.5, "{counted}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,6 +169,8 @@ async fn a_pinned_name_comes_from_its_feed_only_by_any_spelling() {
     refused(&scene.get(&place("other")).await, 404, "a pin keeps @contoso/* to contoso/main");
     let tarball = "contoso/_packaging/other/npm/registry/@contoso/own/-/own-9.9.9.tgz";
     refused(&scene.get(tarball).await, 404, "@contoso/own is not taken from this feed");
+    let other_case = "contoso/_packaging/other/npm/registry/@Contoso%2Fown";
+    refused(&scene.get(other_case).await, 404, "@Contoso/own is not taken from this feed");
     assert_eq!(scene.downloads().await, 0);
 }
 
@@ -184,6 +191,45 @@ async fn malformed(kind: &str, body: &str) -> (Service, tempfile::TempDir, Gate)
     settings.guards = Config::parse(rule, &BTreeMap::new()).unwrap().config.guards;
     let gate = scripted::start(settings).await;
     (service, folder, gate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn npms_search_finds_nothing_that_is_refused() {
+    let one = |name: &str, version: &str| json!({ "package": { "name": name, "version": version } });
+    let found =
+        json!({ "objects": [one("evil", "1.0.0"), one("left-pad", "1.2.0")], "total": 2 }).to_string();
+    let all =
+        json!({ "_updated": 1, "evil": { "versions": { "1.0.0": "latest" } }, "left-pad": {} }).to_string();
+    let search = format!("/{NPM}/-/v1/search?text=e");
+    for (path, kind, body, left) in [
+        (
+            &search,
+            "application/json",
+            &found,
+            Some(json!({ "objects": [one("left-pad", "1.2.0")], "total": 1 })),
+        ),
+        (
+            &format!("/{NPM}/-/v1/se%61rch"),
+            "application/json",
+            &found,
+            Some(json!({ "objects": [one("left-pad", "1.2.0")], "total": 1 })),
+        ),
+        (&format!("/{NPM}/-/all"), "application/json", &all, Some(json!({ "_updated": 1, "left-pad": {} }))),
+        (&search, "application/json", &"{".to_owned(), None),
+        (&search, "text/plain", &found, None),
+    ] {
+        let (_service, _folder, gate) = malformed(kind, body).await;
+        let reply = scripted::get(gate.address(), path, "").await;
+        match left {
+            Some(left) => {
+                assert_eq!(serde_json::from_str::<Value>(&reply.text()).unwrap(), left, "{path}");
+            }
+            None => {
+                assert_eq!((reply.status, reply.text().contains("evil")), (502, false), "{}", reply.text())
+            }
+        }
+        scripted::stop(gate).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

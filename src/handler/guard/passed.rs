@@ -6,12 +6,18 @@
 //! before it writes it back, and versions that were left out would be lost then. It gets all of them, unless the name is
 //! refused as such; their bytes are refused as ever.
 
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::Method;
+
 use super::{
-    super::{Handler, HandlerError, Reply, Request},
+    super::{Handler, HandlerError, Reply, ReplyBody, Request},
     Version, Wanted, name_of,
 };
 use crate::{
-    guard::Objection,
+    guard::{Objection, Unreadable, filter_npm_search},
+    ident::FeedRef,
     route::{Document, PassthroughRoute, Protocol, Subject, Target},
 };
 
@@ -58,7 +64,46 @@ impl Handler {
             };
         }
         self.judged(self.objection_to_passed(route).await)?;
-        self.passthrough(request, route).await
+        let reply = self.passthrough(request, route).await?;
+        match &route.feed {
+            Some(feed) if route.is_npm_search() => self.without_refused(reply, feed, &request.method),
+            _ => Ok(reply),
+        }
+    }
+
+    /// What npm's search finds without what rules keep from builds. Versions of any age stay: whoever installs one asks for
+    /// its own document.
+    fn without_refused(
+        &self,
+        mut reply: Reply,
+        feed: &FeedRef,
+        method: &Method,
+    ) -> Result<Reply, HandlerError> {
+        let asked = self.asked_feeds(feed);
+        if !self.guards().concern(Protocol::Npm, |feed| asked.is(feed)) {
+            return Ok(reply);
+        }
+        let refuses = |name: &str, version: Option<&str>| {
+            let policy = self.guards().policy(name, Protocol::Npm, |feed| asked.is(feed));
+            let old = Some(SystemTime::UNIX_EPOCH);
+            policy.to_name().is_some()
+                || version.is_some_and(|version| policy.to_version(version, old, self.now()).is_some())
+        };
+        reply.body = match reply.body {
+            ReplyBody::Bytes(body) => {
+                let left = filter_npm_search(&body, refuses);
+                let left = left.map_err(|why| self.unreadable("npm's search".to_owned(), why))?;
+                ReplyBody::Bytes(left.map_or(body, Bytes::from))
+            }
+            // Its length is that of something else.
+            ReplyBody::Stream { body, .. } if *method == Method::HEAD => {
+                ReplyBody::Stream { body, length: None }
+            }
+            ReplyBody::Stream { .. } | ReplyBody::Package(_) => {
+                return Err(self.unreadable("npm's search".to_owned(), Unreadable::not_json()));
+            }
+        };
+        Ok(reply)
     }
 
     /// Why what is passed through is kept from builds.
