@@ -356,3 +356,10 @@ fn a_validation_updates_all_but_what_describes_the_bytes() {
     ]);
     assert_eq!(freshen(&before, &validation), after);
 }
+
+#[test]
+fn a_connection_with_bytes_beyond_ascii_still_names_its_fields() {
+    let mut fields = headers(&[("x-one", "1"), ("x-two", "2"), ("x-three", "3")]);
+    fields.append("connection", HeaderValue::from_bytes(b"X-One, \xff ,x-two").unwrap());
+    assert_eq!(super::end_to_end(&fields), headers(&[("x-three", "3")]));
+}

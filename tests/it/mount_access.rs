@@ -68,6 +68,28 @@ fn basic(token: &str) -> String {
     format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("any:{token}")))
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_says_in_a_proxys_words_selects_nothing_for_others() {
+    let scene = Scene::new("").await;
+    scene.origin.play(|seen| {
+        let told = [
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "forwarded",
+            "x-original-url",
+            "x-http-method-override",
+        ];
+        let told: Vec<_> = told.iter().filter_map(|name| seen.header(name)).collect();
+        answer("200 OK", "Cache-Control: max-age=60\r\n", &format!("links to {}", told.join(" ")))
+    });
+    let planted = "X-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: gopher\r\nForwarded: host=evil.example\r\n\
+                   X-Original-URL: /evil\r\nX-HTTP-Method-Override: DELETE\r\n";
+    assert_eq!(scene.get(planted).await.text(), "links to ");
+    assert_eq!(scene.get("").await.text(), "links to ");
+    assert_eq!(scene.origin.asked("/file.txt").len(), 1);
+    stop(scene.gate).await;
+}
+
 const OWN: &str = "access = \"gateway\"\ncredential_file = \"{folder}/credential\"\n";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,25 @@ use crate::{
 const SHOWN_BY_CALLERS: [HeaderName; 3] =
     [header::AUTHORIZATION, header::COOKIE, HeaderName::from_static("x-nuget-apikey")];
 
+/// What proxies say of a request to one another, and what has another path or method done than those that are there.
+/// Frameworks believe it; a client that writes it makes an origin answer for a host or a path that nobody else asked for,
+/// and all would get what is stored of that.
+const OF_PROXIES: [&str; 13] = [
+    "forwarded",
+    "x-host",
+    "x-original-host",
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+];
+
 /// What makes a mount's responses its own: where it is, whom it lets in, and with what its origin is asked. A secret that
 /// changes leaves them.
 pub(super) fn owner(mount: &Mount) -> Owner {
@@ -46,6 +65,10 @@ pub(super) fn owner(mount: &Mount) -> Owner {
         }
     }
     Owner::new(&parts)
+}
+
+fn is_of_proxies(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-forwarded") || OF_PROXIES.contains(&name.as_str())
 }
 
 // === impl Mounts ===
@@ -71,7 +94,9 @@ impl Mounts {
         }
         request.headers = end_to_end(&request.headers);
         let stays = |(name, value): &(&HeaderName, &HeaderValue)| {
-            (mount.is_asked_by_gate() && SHOWN_BY_CALLERS.contains(name)) || is_gate_token(value)
+            (mount.is_asked_by_gate() && SHOWN_BY_CALLERS.contains(name))
+                || is_of_proxies(name)
+                || is_gate_token(value)
         };
         let names: Vec<HeaderName> =
             request.headers.iter().filter(stays).map(|(name, _)| name.clone()).collect();
