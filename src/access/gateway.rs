@@ -6,12 +6,18 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 use futures::FutureExt as _;
+use http::HeaderMap;
 use ipnet::IpNet;
 use prometheus::{IntCounterVec, Opts, Registry};
 
-use super::{Caller, CallerId, CallerKey, Same, TokenError, same_feed, tokens::Tokens};
+use super::{
+    Caller, CallerId, CallerKey, Same, TokenError,
+    pages::{is_foreign, names_gate},
+    same_feed,
+    tokens::Tokens,
+};
 use crate::{
-    config::{self, AccessMode, FeedSettings, access::Rights},
+    config::{self, AccessMode, FeedSettings, PublicUrl, access::Rights},
     ident::{FeedRef, Name},
     redact::Secret,
     upstream::Credential,
@@ -24,7 +30,12 @@ pub struct Gateway {
     tokens: Option<Arc<Tokens>>,
     networks: Vec<IpNet>,
     network_rights: Rights,
+    /// By the operator's word.
     open: bool,
+    /// Whether callers on this machine are let in: nothing else says who may.
+    local: bool,
+    /// The host of the gate's own URL, if that is configured.
+    host: Option<String>,
     checks: IntCounterVec,
 }
 
@@ -48,6 +59,8 @@ pub struct Asking<'a> {
     pub feed: Option<&'a FeedRef>,
     /// What is needed for it.
     pub needs: Rights,
+    /// What else it says of where it comes from.
+    pub headers: &'a HeaderMap,
 }
 
 /// By what a caller is let in: a token, its network, or neither where it shows a credential of the service.
@@ -81,6 +94,14 @@ pub enum Stranger {
         "a gate token is of no use for this feed: it takes a credential of the service (access `passthrough`)"
     )]
     Misplaced,
+    /// Only callers on the gate's own machine need no token, and a page of a stranger can make a browser there ask so.
+    #[error(
+        "without a gate token the gate must be asked by an address, localhost or the host of `listen.public_url` here"
+    )]
+    Name,
+    /// A write of a web page of another origin.
+    #[error("a web page of another origin must not change anything here without a gate token")]
+    Page,
     /// A feed by a GUID, and the access of some feeds is set by names.
     #[error("this feed must be asked for by its name: the access of feeds is set by name here")]
     Spelling,
@@ -95,7 +116,7 @@ impl Gateway {
     /// When the tokens cannot be read.
     pub fn new(
         settings: &config::Access,
-        (organisations, feeds): (&[config::Organisation], &[FeedSettings]),
+        (organisations, feeds, public_url): (&[config::Organisation], &[FeedSettings], Option<&PublicUrl>),
         credentials: &HashMap<String, Credential>,
         key: &CallerKey,
         registry: &Registry,
@@ -120,8 +141,10 @@ impl Gateway {
             tokens: settings.tokens.as_deref().map(Tokens::open).transpose()?.map(Arc::new),
             networks: settings.networks.clone(),
             network_rights: settings.network_rights,
-            // Without either the configuration only holds on a loopback address, or by the operator's word.
-            open: settings.open || settings.tokens.is_none() && settings.networks.is_empty(),
+            open: settings.open,
+            // The configuration only holds on a loopback address then, or by the operator's word.
+            local: settings.tokens.is_none() && settings.networks.is_empty(),
+            host: public_url.map(|url| url.host().to_ascii_lowercase()),
             checks,
         })
     }
@@ -210,6 +233,22 @@ impl Gateway {
         self.checked(token.as_ref(), asking, &|_: &FeedRef| None, now).map(drop)
     }
 
+    /// Lets a caller at `address` use a mount that asks nobody for a token, and whose credential is the gate's own.
+    ///
+    /// # Errors
+    /// When the caller is elsewhere, or a web page, and the operator did not say that everybody may.
+    pub fn admit_here(
+        &self,
+        address: Option<IpAddr>,
+        headers: &HeaderMap,
+        needs: Rights,
+    ) -> Result<(), Stranger> {
+        if !self.open {
+            self.is_here(address, headers)?;
+        }
+        not_of_a_page(headers, needs)
+    }
+
     /// The gate at an organisation, and its credential.
     fn gate(&self, org: &Name) -> Option<&(CallerId, Credential)> {
         self.organisations.get(org.folded())?.gate.as_ref()
@@ -290,13 +329,29 @@ impl Gateway {
         let address = asking.address.map(|address| address.to_canonical());
         let listed = address.is_some_and(|own| self.networks.iter().any(|network| network.contains(&own)));
         if !listed && !self.open {
-            Err(Stranger::Missing)
-        } else if asking.needs == Rights::Write && self.network_rights == Rights::Read {
-            Err(Stranger::NetworkReadOnly)
-        } else {
-            Ok(())
+            if !self.local {
+                return Err(Stranger::Missing);
+            }
+            self.is_here(address, asking.headers)?;
         }
+        if asking.needs == Rights::Write && self.network_rights == Rights::Read {
+            return Err(Stranger::NetworkReadOnly);
+        }
+        not_of_a_page(asking.headers, asking.needs)
     }
+
+    /// Whether the caller is on this machine, or the gate itself, and no page that has had its name pointed here.
+    fn is_here(&self, address: Option<IpAddr>, headers: &HeaderMap) -> Result<(), Stranger> {
+        if address.is_some_and(|address| !address.to_canonical().is_loopback()) {
+            return Err(Stranger::Missing);
+        }
+        if names_gate(headers, self.host.as_deref()) { Ok(()) } else { Err(Stranger::Name) }
+    }
+}
+
+/// Whoever shows nothing may be a browser that a page makes ask.
+fn not_of_a_page(headers: &HeaderMap, needs: Rights) -> Result<(), Stranger> {
+    if needs == Rights::Write && is_foreign(headers) { Err(Stranger::Page) } else { Ok(()) }
 }
 
 // === impl Stranger ===
@@ -309,7 +364,12 @@ impl Stranger {
     pub fn is_unauthenticated(&self) -> bool {
         match self {
             Self::Missing | Self::Unknown | Self::Expired(_) | Self::Misplaced => true,
-            Self::Scope(_) | Self::ReadOnly(_) | Self::NetworkReadOnly | Self::Spelling => false,
+            Self::Scope(_)
+            | Self::ReadOnly(_)
+            | Self::NetworkReadOnly
+            | Self::Name
+            | Self::Page
+            | Self::Spelling => false,
         }
     }
 
@@ -322,13 +382,15 @@ impl Stranger {
             Self::Scope(_) => "token_scope",
             Self::ReadOnly(_) | Self::NetworkReadOnly => "read_only",
             Self::Misplaced => "token_misplaced",
+            Self::Name => "foreign_host",
+            Self::Page => "foreign_page",
             Self::Spelling => "feed_by_name",
         }
     }
 
     fn outcome(&self) -> &'static str {
         match self {
-            Self::Missing => "missing",
+            Self::Missing | Self::Name | Self::Page => "missing",
             // The others never come to a check.
             Self::Unknown | Self::Misplaced | Self::Spelling => "unknown",
             Self::Expired(_) => "expired",

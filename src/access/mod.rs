@@ -11,6 +11,7 @@
 mod attempts;
 mod caller;
 mod gateway;
+mod pages;
 mod places;
 mod tokens;
 mod verdicts;
@@ -23,6 +24,7 @@ use std::{
 pub use attempts::{Attempt, Attempts, Unknown};
 pub use caller::{Audience, Caller, CallerId, CallerKey};
 pub use gateway::{Asking, By, Gateway, GatewayError, Stranger};
+pub use pages::{is_foreign, names_address};
 pub use places::{Same, Scope, same_feed};
 pub use tokens::{Token, TokenError, TokenFile, Wanted, is_gate_token};
 pub use verdicts::VerdictError;

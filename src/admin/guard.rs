@@ -5,15 +5,16 @@
 //! that a person on the same host looks at: what changes anything must not come from another origin, and `Host` must be
 //! an address or `localhost`, which the name of a rebound DNS entry is not.
 
-use std::net::IpAddr;
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::Authority};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::problem::Problem;
-use crate::config::Credential;
+use crate::{
+    access::{is_foreign, names_address},
+    config::Credential,
+};
 
 /// The check at the door of one listener.
 #[derive(Debug, Clone)]
@@ -33,7 +34,7 @@ impl Guard {
     pub(super) async fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
         match self {
             Self::Socket => return Ok(()),
-            Self::Loopback if !is_address(headers) => {
+            Self::Loopback if !names_address(headers) => {
                 let detail = "without a token the `Host` must be an IP address or localhost";
                 return Err(Problem::new(StatusCode::FORBIDDEN, "host", detail));
             }
@@ -77,24 +78,6 @@ fn presented(headers: &HeaderMap) -> Option<Vec<u8>> {
 /// Compares digests, so that neither the time nor the length tells how much was right.
 fn is_same(given: &[u8], expected: &[u8]) -> bool {
     Sha256::digest(given).ct_eq(&Sha256::digest(expected)).into()
-}
-
-/// Whether a browser sent it for a page of another origin. Programs send neither header.
-fn is_foreign(headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(site) = text("sec-fetch-site") {
-        return !matches!(site, "same-origin" | "none");
-    }
-    let Some(origin) = headers.get(header::ORIGIN) else { return false };
-    let own = |origin: &str| origin.split_once("://").map(|(_, authority)| authority) == text("host");
-    !origin.to_str().is_ok_and(own)
-}
-
-fn is_address(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST) else { return true };
-    let Ok(authority) = Authority::try_from(host.as_bytes()) else { return false };
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub(super) fn handlers(
     shared: &Shared<'_>,
 ) -> Result<(Handler, Mounts)> {
     let metrics = CredentialMetrics::new(registry)?;
-    let rules = (config.organisations.as_slice(), config.feeds.as_slice());
+    let rules = (&config.organisations[..], &config.feeds[..], config.listen.public_url.as_ref());
     let credentials = credentials(config, clock, &metrics);
     let gateway = Arc::new(Gateway::new(&config.access, rules, &credentials, shared.key, registry)?);
     let mounts = mounts(config, clock, shared, (Arc::clone(&gateway), &metrics))?;

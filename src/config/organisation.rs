@@ -8,6 +8,7 @@ use super::{
     Config, access,
     credential::Credential,
     keys::{Findings, Keys, Problem},
+    listener::Forwarded,
     mount::{Admission, Mount},
     text_enum::text_enum,
 };
@@ -15,6 +16,8 @@ use crate::ident::Name;
 
 /// The name of the tables.
 const TABLE: &str = "organisation";
+/// The name of the tables of listeners.
+const LISTENER: &str = "listener";
 
 /// An organisation for which something is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,26 +138,39 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     gateway |= config.mounts.iter().any(|mount| matches!(mount.access, Admission::Gateway(_)));
     let asks = config.access.tokens.is_some() || !config.access.networks.is_empty() || config.access.open;
-    let listeners = config.listeners.iter().enumerate();
-    let listeners = listeners.map(|(index, one)| (format!("listener[{index}].address"), one.address));
-    let all = std::iter::once(("listen.address".to_owned(), config.listen.address)).chain(listeners);
-    let far: Vec<_> = all.filter(|(_, address)| !is_local(*address)).collect();
+    let far = far(config);
     let lent = |mount: &Mount| mount.credential.is_some() && mount.access == Admission::Open;
     for (index, _) in config.mounts.iter().enumerate().filter(|(_, mount)| lent(mount)) {
         if !far.is_empty() && !config.access.open {
             let rule = "must be \"gateway\" beside a credential, which would be open to the network: a listener's \
-                        address is not loopback";
+                        address is not loopback, or there are proxies in front of it";
             problem(format!("mount[{index}].access"), format!("\"{}\"", Admission::OPEN), rule);
         }
     }
-    for (key, address) in far.into_iter().filter(|_| gateway && !asks) {
+    for (key, value, rule) in far.into_iter().filter(|_| gateway && !asks) {
         let rule = format!(
-            "must be a loopback address, since the gate's own credentials would be open to the network: set \
+            "must be {rule}, since the gate's own credentials would be open to the network: set \
              `access.tokens` or `access.networks`, or `access.open` to \"{}\"",
             access::OPEN
         );
-        problem(key, format!("\"{address}\""), &rule);
+        problem(key, format!("\"{value}\""), &rule);
     }
+}
+
+/// By which listeners callers may come that are not on this machine: key, value, and what that must be for no other to
+/// come. A listener on loopback that hears of proxies has them in front of it, and whoever they speak for behind those.
+fn far(config: &Config) -> Vec<(String, String, &'static str)> {
+    let by_address = |key, address: SocketAddr| {
+        (!is_local(address)).then(|| (key, address.to_string(), "a loopback address"))
+    };
+    let listeners = config.listeners.iter().enumerate().filter_map(|(index, one)| {
+        let behind = || {
+            let key = format!("{LISTENER}[{index}].forwarded");
+            (one.forwarded != Forwarded::None).then(|| (key, one.forwarded.to_string(), "\"none\""))
+        };
+        by_address(format!("{LISTENER}[{index}].address"), one.address).or_else(behind)
+    });
+    by_address("listen.address".to_owned(), config.listen.address).into_iter().chain(listeners).collect()
 }
 
 fn is_local(address: SocketAddr) -> bool {
@@ -211,6 +227,11 @@ mod tests {
         let another = "[[listener]]\naddress = \"0.0.0.0:81\"\n";
         let problems = config(&format!("{another}{GATEWAY}")).unwrap_err();
         assert!(problems[0].starts_with("`listener[0].address` must be a loopback address"), "{problems:#?}");
+        let proxied =
+            "[[listener]]\naddress = \"127.0.0.1:81\"\nforwarded = \"x-forwarded\"\ntrusted = [\"::1/128\"]\n";
+        let problems = config(&format!("{proxied}{GATEWAY}")).unwrap_err();
+        assert!(problems[0].starts_with("`listener[0].forwarded` must be \"none\", since"), "{problems:#?}");
+        assert!(config(&format!("access.tokens = \"tokens\"\n{proxied}{GATEWAY}")).is_ok());
         for more in ["access.tokens = \"tokens\"", "access.networks = [\"10.0.0.0/8\", \"fd00::/8\"]"] {
             assert!(listen("0.0.0.0:80", more).is_ok(), "{more}");
         }

@@ -44,6 +44,7 @@ impl Handler {
             org: &request.route.org,
             feed: request.route.target.feed(),
             needs: needs(request),
+            headers: &request.headers,
         };
         let identity = |feed: &FeedRef| self.known_identity(feed);
         if let Some(gate) = self.parts.gateway.admit(asking, identity, self.now()).await? {

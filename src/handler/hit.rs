@@ -314,5 +314,6 @@ fn asking<'a>(request: &'a Request, address: Option<IpAddr>, feed: &'a FeedRef) 
         org: &request.route.org,
         feed: Some(feed),
         needs: Rights::Read,
+        headers: &request.headers,
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use prometheus::Registry;
 
 use super::{Asking, Gateway};
@@ -48,7 +48,7 @@ impl Scene {
         let metrics = CredentialMetrics::new(&registry).unwrap();
         let credential = Credential::new(settings, "contoso".to_owned(), Clock::system(), metrics);
         let credentials = HashMap::from([("contoso".to_owned(), credential)]);
-        let rules = (&config.organisations[..], &config.feeds[..]);
+        let rules = (&config.organisations[..], &config.feeds[..], config.listen.public_url.as_ref());
         let gateway = Gateway::new(&config.access, rules, &credentials, &key, &registry).unwrap();
         if let Some(keeping) = gateway.keep_tokens() {
             tokio::spawn(keeping);
@@ -67,6 +67,20 @@ impl Scene {
 
     /// Who the caller is for the service (`own`, `gate`), or the code of the refusal.
     async fn admit(&self, shown: Option<&str>, address: &str, place: &str, needs: Rights) -> String {
+        self.admit_with(shown, address, (place, needs), &[]).await
+    }
+
+    async fn admit_with(
+        &self,
+        shown: Option<&str>,
+        address: &str,
+        (place, needs): (&str, Rights),
+        headers: &[(&'static str, &'static str)],
+    ) -> String {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let headers: &HeaderMap = &headers.collect();
         let shown = shown.map(|text| format!("Basic {}", STANDARD.encode(format!("any:{text}"))));
         let caller = self.key.caller(shown.map(|text| HeaderValue::from_str(&text).unwrap()).as_ref());
         let name = |text: &str| Name::parse(text).unwrap();
@@ -74,7 +88,7 @@ impl Scene {
         let org = name(org);
         let feed = (!feed.is_empty()).then(|| FeedRef::new(org.clone(), None, name(feed), None));
         let address = Some(address.parse().unwrap());
-        let asking = Asking { caller: &caller, address, org: &org, feed: feed.as_ref(), needs };
+        let asking = Asking { caller: &caller, address, org: &org, feed: feed.as_ref(), needs, headers };
         match self.gateway.admit(asking, |_| None, now() + Duration::from_secs(100)).await {
             Ok(None) => "own".to_owned(),
             Ok(Some(gate)) => {
@@ -144,7 +158,34 @@ async fn callers_from_listed_networks_need_no_token() {
     ] {
         assert_eq!(scene.admit(Some("pat"), address, "contoso/main", needs).await, expected, "{address}");
     }
-    // Neither tokens nor networks: only a gate on loopback starts so.
-    let scene = Scene::new("access.network_rights = \"write\"");
-    assert_eq!(scene.admit(None, "127.0.0.1", "contoso/main", Rights::Write).await, "gate");
+    let page = [("origin", "https://evil.example.com")];
+    let scene = Scene::new("access.networks = [\"10.0.0.0/8\"]\naccess.network_rights = \"write\"");
+    for (headers, expected) in [(&page[..], "foreign_page"), (&[][..], "gate")] {
+        let place = ("contoso/main", Rights::Write);
+        assert_eq!(scene.admit_with(None, "10.1.2.3", place, headers).await, expected, "{headers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_tokens_and_networks_only_the_gates_own_machine_is_let_in_and_no_strange_page_there() {
+    let scene =
+        Scene::new("access.network_rights = \"write\"\nlisten.public_url = \"http://gate.contoso.com\"");
+    let rebound = [("host", "evil.example.com:4873")];
+    let page = [("host", "127.0.0.1:4873"), ("origin", "https://evil.example.com")];
+    let own = [("host", "127.0.0.1:4873"), ("origin", "http://127.0.0.1:4873")];
+    for (address, needs, headers, expected) in [
+        ("127.0.0.1", Rights::Write, &[][..], "gate"),
+        ("::1", Rights::Read, &[("host", "localhost:4873")][..], "gate"),
+        ("127.0.0.1", Rights::Read, &[("host", "gate.contoso.com")][..], "gate"),
+        ("127.0.0.1", Rights::Read, &rebound[..], "foreign_host"),
+        ("127.0.0.1", Rights::Write, &page[..], "foreign_page"),
+        ("127.0.0.1", Rights::Read, &page[..], "gate"),
+        ("127.0.0.1", Rights::Write, &own[..], "gate"),
+        // Somebody for whom a proxy on this machine speaks.
+        ("192.0.2.1", Rights::Read, &[][..], "token_missing"),
+    ] {
+        let got = scene.admit_with(None, address, ("contoso/main", needs), headers).await;
+        assert_eq!(got, expected, "{address} {needs} {headers:?}");
+    }
+    assert_eq!(scene.admit_with(None, "127.0.0.1", ("contoso/open", Rights::Read), &rebound).await, "own");
 }

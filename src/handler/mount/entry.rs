@@ -81,16 +81,16 @@ impl Mounts {
     /// The caller is not let in.
     pub fn admit(&self, mut request: MountRequest) -> Result<Admitted, HandlerError> {
         let (mount, _) = self.find(&request)?;
-        if let Admission::Gateway(place) = &mount.access {
-            let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
-            let asking = Asking {
-                caller: &request.caller,
-                address: request.address,
-                org: place,
-                feed: None,
-                needs: if reads { Rights::Read } else { Rights::Write },
-            };
-            self.gateway.admit_mounted(asking, self.now())?;
+        let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let needs = if reads { Rights::Read } else { Rights::Write };
+        let MountRequest { caller, address, headers, .. } = &request;
+        match (&mount.access, &mount.credential) {
+            (Admission::Gateway(org), _) => {
+                let asking = Asking { caller, address: *address, org, feed: None, needs, headers };
+                self.gateway.admit_mounted(asking, self.now())?;
+            }
+            (Admission::Open, Some(_)) => self.gateway.admit_here(*address, headers, needs)?,
+            (Admission::Open, None) => {}
         }
         request.headers = end_to_end(&request.headers);
         let stays = |(name, value): &(&HeaderName, &HeaderValue)| {
