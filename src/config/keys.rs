@@ -18,6 +18,10 @@ const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
 /// How much of a value a mistake shows, in characters.
 const LONGEST_SHOWN: usize = 120;
 
+/// Words of keys whose values nobody but the gate may see.
+const SECRETS: [&str; 7] =
+    ["credential", "token", "password", "secret", "authorization", "api_key", "trace.headers"];
+
 /// One mistake: which key, what it says, what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -49,7 +53,29 @@ pub struct Keys<'a> {
 
 impl Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "`{}` {}, got {}", self.key, self.rule, self.value)
+        let value = if self.may_tell() { self.value.as_str() } else { "***" };
+        write!(f, "`{}` {}, got {value}", self.key, self.rule)
+    }
+}
+
+impl Problem {
+    /// Whether the value may be repeated. What is written where a secret is asked for, or as a key that is none, may well
+    /// be one: only names of variables and paths of files, which belong there, are told from that.
+    fn may_tell(&self) -> bool {
+        let key = self.key.rsplit(['.', '_']).next().unwrap_or_default().to_ascii_lowercase();
+        let is_variable = || {
+            let name = self.value.trim_matches('"');
+            name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+        };
+        match key.as_str() {
+            "env" => is_variable(),
+            "file" => true,
+            _ => {
+                let path = self.key.to_ascii_lowercase();
+                let last = path.rsplit('.').next().unwrap_or_default();
+                last == "tokens" || !SECRETS.iter().any(|word| path.contains(word))
+            }
+        }
     }
 }
 
@@ -300,6 +326,6 @@ where
     text.parse().map_err(|error: T::Err| (value.to_string(), error.to_string()))
 }
 
-fn shorten(value: &Value) -> String {
+pub(super) fn shorten(value: &Value) -> String {
     value.to_string().chars().take(LONGEST_SHOWN).collect()
 }

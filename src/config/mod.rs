@@ -161,7 +161,12 @@ impl Config {
         let config = Self::read(&mut root, &mut findings, environment);
         organisation::check(&config, &mut findings);
         for (key, value) in root {
-            let value = value.to_string().chars().take(120).collect();
+            // What is in a table is told by no key that is known.
+            let value = if value.is_table() || value.is_array() {
+                "a table".to_owned()
+            } else {
+                keys::shorten(&value)
+            };
             findings.problems.push(Problem { key, value, rule: "is not a known table".into() });
         }
         if findings.problems.is_empty() {

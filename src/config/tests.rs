@@ -90,6 +90,20 @@ fn every_mistake_is_reported_with_key_value_and_rule() {
 }
 
 #[test]
+fn a_secret_in_a_place_where_it_should_not_be_is_not_repeated() {
+    let text = "[admin]\ntoken = \"planted1\"\ntoken_env = \"planted2\"\n[credentials]\na = \"planted3\"\n\
+                [[organisation]]\nname = \"a\"\ncredential = \"planted4\"\ncredential_file = \"/run/told\"\n\
+                credential_command = [\"az\", \"planted5\"]\n[[organisation]]\nname = \"b\"\n\
+                credential_env = \"TOLD\"\npassword = { x = \"planted6\" }\ncredential_command = \"planted7\"\n\
+                [trace]\nheaders = \"api-key=planted8\"\n[upstream]\nproxy = \"http://user:planted9@proxy\"\n";
+    let environment = [("FEEDGATE_ADMIN__PASSWORD".to_owned(), "planted0".to_owned())].into();
+    let problems = Config::parse(text, &environment).unwrap_err().to_string();
+    assert_eq!(problems.lines().count(), 11, "{problems}");
+    assert!(!problems.contains("planted"), "{problems}");
+    assert!(problems.contains("got \"TOLD\""), "{problems}");
+}
+
+#[test]
 fn a_variable_with_an_empty_part_is_a_mistake() {
     for name in ["FEEDGATE___STORE", "FEEDGATE_STORE__", "FEEDGATE_STORE____CAPACITY"] {
         let environment = BTreeMap::from([(name.to_owned(), "5GiB".to_owned())]);
