@@ -9,6 +9,8 @@ mod h2_abuse;
 mod hostile;
 #[path = "edge/listeners.rs"]
 mod listeners;
+#[path = "edge/oddities.rs"]
+mod oddities;
 #[path = "edge/outgoing.rs"]
 mod outgoing;
 mod support;

@@ -83,7 +83,7 @@ impl Sheet {
             queued: gauge("queue_length", "Requests that wait for a permit", &waits)?,
             identities: gauge(
                 "identities",
-                "Upstream identities: known, and paused now",
+                "Upstream identities, and blob hosts: known, and paused now",
                 &["host_class", "state"],
             )?,
             granted: counter("granted_total", "Permits given", &waits)?,

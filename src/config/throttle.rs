@@ -44,7 +44,7 @@ pub struct Throttle {
     pub queue_timeout: Duration,
     /// Longest pause that is kept, whatever `Retry-After` says: the service's own window (facts §7.1).
     pub longest_pause: Duration,
-    /// Identities whose limits are remembered: jobs with a token of their own make many.
+    /// Identities whose limits are remembered: jobs with a token of their own make many. As many blob hosts.
     pub identities: usize,
 }
 

@@ -2,6 +2,10 @@
 //!
 //! A request needs room in two budgets, that of its identity and that of the gate's address. Pure: `now` comes
 //! in, and [`Admission::pump`] says who may go, who waits in vain, and when to look again.
+//!
+//! On the API hosts limits are counted for credentials and for the address, so a refusal slows one of these or both. A
+//! blob host knows neither: an identity there is one host, what it says is about itself only, and the others go on. What
+//! all of them together may have in flight stays as it is.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -97,7 +101,7 @@ pub struct Note {
 pub struct Admission {
     limits: Limits,
     gate: [Budget; Class::ALL.len()],
-    identities: HashMap<(Class, Identity), Budget>,
+    identities: [HashMap<Identity, Budget>; Class::ALL.len()],
     queue: Queue,
     waiting: HashMap<Ticket, Waiting>,
     suspects: VecDeque<(Identity, Instant)>,
@@ -147,7 +151,7 @@ impl Admission {
     pub fn new(limits: Limits) -> Self {
         Self {
             gate: Class::ALL.map(|class| Budget::new(limits.gate(class))),
-            identities: HashMap::new(),
+            identities: Class::ALL.map(|_| HashMap::new()),
             queue: Queue::default(),
             waiting: HashMap::new(),
             suspects: VecDeque::new(),
@@ -205,7 +209,7 @@ impl Admission {
     /// A request is over.
     pub fn release(&mut self, grant: &Grant) {
         self.gate[grant.lane.class as usize].give_back(grant.gate);
-        if let Some(budget) = self.identities.get_mut(&(grant.lane.class, grant.lane.identity)) {
+        if let Some(budget) = self.identities[grant.lane.class as usize].get_mut(&grant.lane.identity) {
             budget.give_back(grant.identity);
         }
     }
@@ -214,6 +218,22 @@ impl Admission {
     pub fn observe(&mut self, grant: &mut Grant, signal: &Signal, now: Instant) {
         let class = grant.lane.class;
         self.counters.signal(class, signal.kind);
+        match class {
+            Class::Api => self.observe_api(grant, signal, now),
+            Class::Blob => self.observe_host(grant, signal, now),
+        }
+    }
+
+    fn observe_host(&mut self, grant: &mut Grant, signal: &Signal, now: Instant) {
+        let class = grant.lane.class;
+        self.apply(Some(grant.lane.identity), class, &mut grant.identity, signal, now);
+        if matches!(signal.kind, SignalKind::Fine | SignalKind::Slow) {
+            self.apply(None, class, &mut grant.gate, &Signal::default(), now);
+        }
+    }
+
+    fn observe_api(&mut self, grant: &mut Grant, signal: &Signal, now: Instant) {
+        let class = grant.lane.class;
         let address = signal.scope == Scope::Address;
         let warns = matches!(signal.kind, SignalKind::Slow) || signal.is_refusal();
         let unnamed = signal.is_refusal() && signal.resource == Resource::Unknown;
@@ -251,7 +271,7 @@ impl Admission {
 
     /// Whether work that nobody waits for should not be begun.
     pub fn is_tight(&self, class: Class, identity: Identity, now: Instant) -> bool {
-        let own = self.identities.get(&(class, identity));
+        let own = self.identities[class as usize].get(&identity);
         self.gate[class as usize].is_tight(now) || own.is_some_and(|budget| budget.is_tight(now))
     }
 
@@ -262,15 +282,15 @@ impl Admission {
 
     /// Every figure.
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let budgets = |class| self.identities.iter().filter(move |((of, _), _)| *of == class);
+        let budgets = |class| self.identities[class as usize].values();
+        let is_paused = |budget: &&Budget| budget.paused_until(now).is_some();
         Snapshot {
             gate: Class::ALL.map(|class| self.gate[class as usize].figures(now)),
             tightest: Class::ALL
-                .map(|class| Snapshot::tightest(budgets(class).map(|(_, budget)| budget.figures(now)))),
+                .map(|class| Snapshot::tightest(budgets(class).map(|budget| budget.figures(now)))),
             queued: Class::ALL.map(|class| Priority::ALL.map(|priority| self.queue.len_of(class, priority))),
             known: Class::ALL.map(|class| budgets(class).count()),
-            paused: Class::ALL
-                .map(|class| budgets(class).filter(|(_, budget)| budget.paused_until(now).is_some()).count()),
+            paused: Class::ALL.map(|class| budgets(class).filter(is_paused).count()),
             counters: self.counters.clone(),
         }
     }
@@ -302,7 +322,7 @@ impl Admission {
 
     /// How long what the client already asked for takes at least. Nothing while the rate is still being found.
     fn backlog(&self, order: &Order) -> Duration {
-        let own = self.identities.get(&(order.class, order.identity));
+        let own = self.identities[order.class as usize].get(&order.identity);
         let known = [own, Some(&self.gate[order.class as usize])].into_iter().flatten();
         let rate = known.filter_map(Budget::known_rate).fold(f64::INFINITY, f64::min);
         #[expect(clippy::cast_precision_loss, reason = "the queue is bounded")]
@@ -310,7 +330,8 @@ impl Admission {
     }
 
     fn paused_until(&self, class: Class, identity: Identity, now: Instant) -> Option<Instant> {
-        let own = self.identities.get(&(class, identity)).and_then(|budget| budget.paused_until(now));
+        let own = self.identities[class as usize].get(&identity);
+        let own = own.and_then(|budget| budget.paused_until(now));
         own.max(self.gate[class as usize].paused_until(now))
     }
 
@@ -336,9 +357,9 @@ impl Admission {
             return None;
         }
         let gate_tight = gate.is_tight(now);
-        let identities = &mut self.identities;
+        let identities = &mut self.identities[class as usize];
         self.queue.pop(class, now, |lane, priority| {
-            let Some(budget) = identities.get_mut(&(class, lane.identity)) else { return false };
+            let Some(budget) = identities.get_mut(&lane.identity) else { return false };
             if priority.is_background() && (gate_tight || budget.is_tight(now)) {
                 return is_open(Ready::At(now + BACKGROUND_LOOK), wake);
             }
@@ -371,7 +392,7 @@ impl Admission {
     ) {
         let budget = match identity {
             None => Some(&mut self.gate[class as usize]),
-            Some(identity) => self.identities.get_mut(&(class, identity)),
+            Some(identity) => self.identities[class as usize].get_mut(&identity),
         };
         let Some(budget) = budget else { return };
         let before = budget.paused_until(now).unwrap_or(now);
@@ -399,31 +420,31 @@ impl Admission {
     }
 
     fn budget(&mut self, class: Class, identity: Identity, now: Instant) -> &mut Budget {
-        if self.identities.len() >= self.limits.identities.max(1)
-            && !self.identities.contains_key(&(class, identity))
-        {
-            self.forget_some(now);
+        let known = &self.identities[class as usize];
+        if known.len() >= self.limits.identities.max(1) && !known.contains_key(&identity) {
+            self.forget_some(class, now);
         }
         let limits = &self.limits;
-        self.identities.entry((class, identity)).or_insert_with(|| Budget::new(limits.identity(class)))
+        self.identities[class as usize].entry(identity).or_insert_with(|| Budget::new(limits.identity(class)))
     }
 
     /// Drops identities that are idle; if there are none, the quarter that rests for longest. One that is in use
     /// is never dropped, so the table is bounded by the queue and the caps at the latest.
-    fn forget_some(&mut self, now: Instant) {
-        let queued: std::collections::HashSet<_> =
-            self.queue.iter().map(|(_, place)| (place.lane.class, place.lane.identity)).collect();
-        let free = |key: &(Class, Identity), budget: &Budget| {
+    fn forget_some(&mut self, class: Class, now: Instant) {
+        let queued = self.queue.iter().map(|(_, place)| place.lane).filter(|lane| lane.class == class);
+        let queued: std::collections::HashSet<_> = queued.map(|lane| lane.identity).collect();
+        let free = |key: &Identity, budget: &Budget| {
             budget.figures(now).in_flight == 0 && budget.paused_until(now).is_none() && !queued.contains(key)
         };
-        let before = self.identities.len();
-        self.identities.retain(|key, budget| !(free(key, budget) && budget.is_idle(now)));
-        if self.identities.len() == before {
-            let resting = self.identities.iter().filter(|(key, budget)| free(key, budget));
+        let known = &mut self.identities[class as usize];
+        let before = known.len();
+        known.retain(|key, budget| !(free(key, budget) && budget.is_idle(now)));
+        if known.len() == before {
+            let resting = known.iter().filter(|(key, budget)| free(key, budget));
             let mut resting: Vec<_> = resting.map(|(key, budget)| (budget.used_at(), *key)).collect();
             resting.sort_unstable();
             for (_, key) in resting.into_iter().take(before.div_ceil(4)) {
-                self.identities.remove(&key);
+                known.remove(&key);
             }
         }
     }

@@ -40,7 +40,8 @@ pub enum Priority {
     WarmUp,
 }
 
-/// An upstream identity: a keyed hash of organisation and credential. See [`super::Throttle::identity`].
+/// An upstream identity: a keyed hash of organisation and credential, or a blob host's. See
+/// [`super::Throttle::identity`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity(u64);
 
@@ -75,7 +76,7 @@ pub struct Limits {
     pub queue_timeout: Duration,
     /// Longest pause that is kept, whatever the service says.
     pub longest_pause: Duration,
-    /// Identities that are remembered.
+    /// Identities, and blob hosts, that are remembered.
     pub identities: usize,
 }
 

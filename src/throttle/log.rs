@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Resource, Scope, SignalKind,
+    Class, Resource, Scope, SignalKind,
     admission::Note,
     budget::{Change, LimitName},
 };
@@ -20,7 +20,11 @@ pub(super) fn write(note: &Note) {
 }
 
 fn budget(note: &Note) -> String {
-    note.identity.map_or_else(|| "gate".to_owned(), |identity| format!("identity {identity}"))
+    match (note.identity, note.class) {
+        (None, _) => "gate".to_owned(),
+        (Some(identity), Class::Api) => format!("identity {identity}"),
+        (Some(host), Class::Blob) => format!("host {host}"),
+    }
 }
 
 fn changes(changes: &[Change]) -> String {

@@ -9,7 +9,8 @@
 //!                ▲ signal: what an answer says about load
 //! ```
 //!
-//! - Refusals slow everybody of that identity (or address) at once, not only the request that met one.
+//! - Refusals slow everybody of that identity (or address) at once, not only the request that met one. To the API hosts an
+//!   identity is an organisation and a credential; a blob host is one for itself, whose refusals hold up no other host.
 //! - A limit that was met is remembered, so that it is not met at every climb ([`adaptive`]).
 //! - Nothing is repeated here: whether to ask again is the caller's decision.
 //! - [`breaker`] stands beside it: pure too, for whoever asks a host that may be dead.
@@ -184,8 +185,8 @@ impl Throttle {
         Self { shared, queue_timeout: limits.queue_timeout, hasher: RandomState::new() }
     }
 
-    /// The upstream identity of an organisation and the credential that goes to it. Keyed anew in each run:
-    /// nothing about the credential can be told from it.
+    /// The upstream identity of an organisation and the credential that goes to it, or of a blob host. Keyed anew in
+    /// each run: nothing about the credential can be told from it.
     pub fn identity(&self, organisation: &str, credential: Option<&[u8]>) -> Identity {
         Identity::new(self.hasher.hash_one((organisation, credential)))
     }

@@ -9,7 +9,8 @@
 //!   [`HEAD_START`] requests, and young clients get seven turns of eight: a small install is over before it
 //!   becomes like the others, a huge one hardly notices.
 //! - **Lanes** (an identity and its kind of work on a class of host) take turns in the same way, and one that is
-//!   paused is stepped over.
+//!   paused is stepped over. Blob hosts share one turn: whose bytes lie on more of them gets no more than others, and
+//!   of each client the oldest request goes whose host may be asked.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque, hash_map::Entry},
@@ -70,19 +71,26 @@ pub struct Queue {
     next: u64,
 }
 
-/// The lanes of one class and priority that have somebody, in turn.
+/// The groups of lanes of one class and priority that have somebody, in turn.
 #[derive(Debug, Default)]
 struct Level {
-    lanes: HashMap<Lane, Clients>,
-    ring: VecDeque<Lane>,
+    groups: HashMap<Group, Clients>,
+    ring: VecDeque<Group>,
     length: usize,
     turn: u32,
 }
 
-/// The clients of a lane that have somebody, in turn; each is in one of the rings.
+/// Lanes that have one turn together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Group {
+    One(Lane),
+    BlobHosts,
+}
+
+/// The clients of a group that have somebody, in turn; each is in one of the rings.
 #[derive(Debug, Default)]
 struct Clients {
-    tickets: HashMap<Client, BTreeSet<Ticket>>,
+    tickets: HashMap<Client, BTreeMap<Lane, BTreeSet<Ticket>>>,
     young: VecDeque<Client>,
     old: VecDeque<Client>,
     turn: u32,
@@ -133,14 +141,17 @@ impl Queue {
     ) -> Option<(Ticket, Place)> {
         let turn = self.turns.entry(class).or_default();
         let order = order(*turn);
-        let (level, lane) = order.into_iter().find_map(|priority| {
+        let (level, lane, client) = order.into_iter().find_map(|priority| {
             let level = self.levels.get(&(class, priority))?;
-            Some(((class, priority), level.next(|lane| open(lane, priority))?))
+            let mut known = HashMap::new();
+            let (lane, client) =
+                level.next(|lane| *known.entry(lane).or_insert_with(|| open(lane, priority)))?;
+            Some(((class, priority), lane, client))
         })?;
         *turn = turn.wrapping_add(1);
         let served = &mut self.served;
-        let (client, ticket) =
-            self.levels.get_mut(&level)?.pop(lane, |client| is_young(served, client, now))?;
+        let ticket =
+            self.levels.get_mut(&level)?.pop(lane, client, |client| is_young(served, client, now))?;
         self.serve(client, now);
         self.forget_one(client);
         self.places.remove(&ticket).map(|place| (ticket, place))
@@ -197,44 +208,64 @@ impl Queue {
     }
 }
 
+// === impl Lane ===
+
+impl Lane {
+    fn group(self) -> Group {
+        match self.class {
+            Class::Api => Group::One(self),
+            Class::Blob => Group::BlobHosts,
+        }
+    }
+}
+
 // === impl Level ===
 
 impl Level {
     fn push(&mut self, ticket: Ticket, place: &Place, young: bool) {
-        if !self.lanes.contains_key(&place.lane) {
-            self.ring.push_back(place.lane);
+        let group = place.lane.group();
+        if !self.groups.contains_key(&group) {
+            self.ring.push_back(group);
         }
-        self.lanes.entry(place.lane).or_default().push(ticket, place.client, young);
+        self.groups.entry(group).or_default().push(ticket, place, young);
         self.length += 1;
     }
 
-    /// The open lane whose turn it is: one with a young client, unless it is the turn of the others.
-    fn next(&self, mut open: impl FnMut(Lane) -> bool) -> Option<Lane> {
-        let has_young = |lane: &Lane| self.lanes.get(lane).is_some_and(|clients| !clients.young.is_empty());
-        let (young, old): (Vec<Lane>, Vec<Lane>) = self.ring.iter().partition(|lane| has_young(lane));
+    /// The open lane whose turn it is, and its client: of a group with a young client, unless it is the turn of the
+    /// others.
+    fn next(&self, mut open: impl FnMut(Lane) -> bool) -> Option<(Lane, Client)> {
+        let groups = self.ring.iter().filter_map(|group| Some((*group, self.groups.get(group)?)));
+        let (young, old): (Vec<_>, Vec<_>) = groups.partition(|(_, clients)| !clients.young.is_empty());
         let (first, second) = if is_old_turn(self.turn) { (old, young) } else { (young, old) };
-        first.into_iter().chain(second).find(|lane| open(*lane))
+        first.into_iter().chain(second).find_map(|(group, clients)| match group {
+            // Asked once, however many stand in it.
+            Group::One(lane) if !open(lane) => None,
+            Group::One(_) | Group::BlobHosts => clients.next(&mut open),
+        })
     }
 
-    fn pop(&mut self, lane: Lane, is_young: impl FnMut(Client) -> bool) -> Option<(Client, Ticket)> {
-        let popped = self.lanes.get_mut(&lane)?.pop(is_young)?;
+    fn pop(&mut self, lane: Lane, client: Client, is_young: impl FnMut(Client) -> bool) -> Option<Ticket> {
+        let group = lane.group();
+        let clients = self.groups.get_mut(&group)?;
+        let ticket = clients.pop(lane, client, is_young)?;
         self.length -= 1;
         self.turn = self.turn.wrapping_add(1);
-        self.ring.retain(|other| *other != lane);
-        if self.lanes.get(&lane).is_some_and(|clients| clients.tickets.is_empty()) {
-            self.lanes.remove(&lane);
+        self.ring.retain(|other| *other != group);
+        if clients.tickets.is_empty() {
+            self.groups.remove(&group);
         } else {
-            self.ring.push_back(lane);
+            self.ring.push_back(group);
         }
-        Some(popped)
+        Some(ticket)
     }
 
     fn remove(&mut self, ticket: Ticket, place: &Place) {
-        let Some(clients) = self.lanes.get_mut(&place.lane) else { return };
-        self.length -= usize::from(clients.remove(ticket, place.client));
+        let group = place.lane.group();
+        let Some(clients) = self.groups.get_mut(&group) else { return };
+        self.length -= usize::from(clients.remove(ticket, place));
         if clients.tickets.is_empty() {
-            self.lanes.remove(&place.lane);
-            self.ring.retain(|lane| *lane != place.lane);
+            self.groups.remove(&group);
+            self.ring.retain(|other| *other != group);
         }
     }
 }
@@ -242,44 +273,83 @@ impl Level {
 // === impl Clients ===
 
 impl Clients {
-    fn push(&mut self, ticket: Ticket, client: Client, young: bool) {
-        let tickets = self.tickets.entry(client).or_default();
-        tickets.insert(ticket);
-        if tickets.len() == 1 {
-            self.ring(young).push_back(client);
+    fn push(&mut self, ticket: Ticket, place: &Place, young: bool) {
+        if !self.tickets.contains_key(&place.client) {
+            self.ring(young).push_back(place.client);
         }
+        self.tickets.entry(place.client).or_default().entry(place.lane).or_default().insert(ticket);
     }
 
-    fn pop(&mut self, mut is_young: impl FnMut(Client) -> bool) -> Option<(Client, Ticket)> {
-        let young = if is_old_turn(self.turn) { self.old.is_empty() } else { !self.young.is_empty() };
+    /// The client whose turn it is among those who have somebody in an open lane, and that lane.
+    fn next(&self, open: &mut impl FnMut(Lane) -> bool) -> Option<(Lane, Client)> {
+        let (first, second) =
+            if is_old_turn(self.turn) { (&self.old, &self.young) } else { (&self.young, &self.old) };
+        first.iter().chain(second).find_map(|client| {
+            let own = self.tickets.get(client)?.iter().filter(|(lane, _)| open(**lane));
+            let (lane, _) = own.min_by_key(|(_, tickets)| tickets.first())?;
+            Some((*lane, *client))
+        })
+    }
+
+    fn pop(
+        &mut self,
+        lane: Lane,
+        client: Client,
+        mut is_young: impl FnMut(Client) -> bool,
+    ) -> Option<Ticket> {
+        let Entry::Occupied(mut own) = self.tickets.entry(client) else { return None };
+        let ticket = take(own.get_mut(), lane, BTreeSet::pop_first)?;
+        let is_last = own.get().is_empty();
+        if is_last {
+            own.remove();
+        }
         self.turn = self.turn.wrapping_add(1);
-        let client = self.ring(young).pop_front()?;
-        let Entry::Occupied(mut tickets) = self.tickets.entry(client) else { return None };
-        let ticket = tickets.get_mut().pop_first()?;
-        if tickets.get().is_empty() {
-            tickets.remove();
-        } else {
+        let was_young = self.step_out(client);
+        if !is_last {
             // The caller counts this grant afterwards: the head start is one longer than it would be.
-            let young = young && is_young(client);
+            let young = was_young && is_young(client);
             self.ring(young).push_back(client);
         }
-        Some((client, ticket))
+        Some(ticket)
     }
 
-    fn remove(&mut self, ticket: Ticket, client: Client) -> bool {
-        let Entry::Occupied(mut tickets) = self.tickets.entry(client) else { return false };
-        let removed = tickets.get_mut().remove(&ticket);
-        if tickets.get().is_empty() {
-            tickets.remove();
-            self.young.retain(|other| *other != client);
-            self.old.retain(|other| *other != client);
+    /// Takes a client out of its ring, mostly from the front of it; whether that was the one of the young.
+    fn step_out(&mut self, client: Client) -> bool {
+        let young = self.old.front() != Some(&client) && self.young.contains(&client);
+        let ring = self.ring(young);
+        if let Some(index) = ring.iter().position(|other| *other == client) {
+            ring.remove(index);
         }
-        removed
+        young
+    }
+
+    fn remove(&mut self, ticket: Ticket, place: &Place) -> bool {
+        let Entry::Occupied(mut own) = self.tickets.entry(place.client) else { return false };
+        let removed = take(own.get_mut(), place.lane, |tickets| tickets.take(&ticket));
+        if own.get().is_empty() {
+            own.remove();
+            self.step_out(place.client);
+        }
+        removed.is_some()
     }
 
     fn ring(&mut self, young: bool) -> &mut VecDeque<Client> {
         if young { &mut self.young } else { &mut self.old }
     }
+}
+
+/// Takes somebody out of a lane, and the lane with its last.
+fn take(
+    own: &mut BTreeMap<Lane, BTreeSet<Ticket>>,
+    lane: Lane,
+    which: impl FnOnce(&mut BTreeSet<Ticket>) -> Option<Ticket>,
+) -> Option<Ticket> {
+    let tickets = own.get_mut(&lane)?;
+    let taken = which(tickets);
+    if tickets.is_empty() {
+        own.remove(&lane);
+    }
+    taken
 }
 
 fn is_old_turn(turn: u32) -> bool {
@@ -397,6 +467,30 @@ mod tests {
     }
 
     #[test]
+    fn a_client_gets_no_more_turns_by_asking_more_blob_hosts_and_a_closed_one_holds_up_nobody() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let lane = |host| Lane { class: Class::Blob, identity: Identity::new(host), work: Work::Download };
+        let place = |host, client| Place {
+            lane: lane(host),
+            priority: Priority::Package,
+            client: Client::new(client),
+        };
+        for host in 0..10 {
+            for _ in 0..4 {
+                queue.push(place(host, 1), now);
+            }
+        }
+        for _ in 0..10 {
+            queue.push(place(0, 2), now);
+        }
+        let open = |lane: Lane, _| lane.identity != Identity::new(0);
+        let first: Vec<_> = (0..4).map(|_| queue.pop(Class::Blob, now, open).unwrap().1.lane).collect();
+        assert_eq!(first, [lane(1); 4], "the oldest, and the closed host is stepped over");
+        let next: Vec<_> = (0..12).map(|_| queue.pop(Class::Blob, now, |_, _| true).unwrap().1).collect();
+        assert_eq!(next.iter().filter(|place| place.client == Client::new(2)).count(), 6);
+    }
+
+    #[test]
     fn a_ticket_that_is_moved_keeps_its_age() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         let early = queue.push(place(1, 1, Priority::WarmUp), now);
@@ -467,7 +561,7 @@ mod tests {
             }
             prop_assert_eq!(served(&mut queue, now).len(), waiting.len());
             prop_assert!(queue.by_client.is_empty());
-            prop_assert!(queue.levels.values().all(|level| level.length == 0 && level.lanes.is_empty()));
+            prop_assert!(queue.levels.values().all(|level| level.length == 0 && level.groups.is_empty()));
         }
     }
 }

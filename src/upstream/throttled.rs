@@ -2,7 +2,8 @@
 //! load heard.
 //!
 //! The request says on whose behalf it is ([`crate::throttle::Asker`]) and what it counts as; whose budget it draws on
-//! follows from where it goes and with which credential.
+//! follows from where it goes and with which credential. The service counts for credentials and addresses, whichever of
+//! its API hosts is asked, so these share budgets and pauses; a blob host speaks for itself only and has its own.
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,7 +49,7 @@ impl<U> Throttled<U> {
     fn ask(&self, request: &UpstreamRequest) -> Ask {
         let credential = request.authorization.as_ref().map(HeaderValue::as_bytes);
         let identity = match &request.target {
-            Target::Blob(_) => self.throttle.identity("", None),
+            Target::Blob(url) => self.throttle.identity(&url.authority().to_ascii_lowercase(), None),
             Target::Service { org, .. } => self.throttle.identity(org.as_str(), credential),
         };
         let mut ask = Ask::of(&request.asker, request.target.class(), request.work, identity);

@@ -158,6 +158,37 @@ fn blob_hosts_have_their_own_budget_and_bytes_their_own_pace() {
 }
 
 #[test]
+fn a_blob_host_that_refuses_waits_alone_and_what_all_have_in_flight_stays_bounded() {
+    let limits = Limits { blob_in_flight: 10, ..Limits::default() };
+    let (mut admission, now) = (admission(limits), Instant::now());
+    let of = |host: u64| Order { class: Class::Blob, identity: Identity::new(host), ..order(host, now) };
+    let answer = |admission: &mut Admission, host, signal: &Signal| {
+        admission.enqueue(&of(host), now).unwrap();
+        let (_, mut grant) = admission.pump(now).granted.pop().unwrap();
+        admission.observe(&mut grant, signal, now);
+        admission.release(&grant);
+    };
+    let unnamed = refusal(Scope::Identity, Resource::Unknown);
+    for (host, signal) in [(1, &unnamed), (2, &refusal(Scope::Address, Resource::Usage)), (3, &unnamed)] {
+        answer(&mut admission, host, signal);
+        assert_eq!(admission.pause_left(Class::Blob, Identity::new(host), now), 2 * SECOND);
+    }
+    for host in [1, 4] {
+        admission.enqueue(&of(host), now).unwrap();
+    }
+    let granted = admission.pump(now).granted;
+    assert_eq!(granted.iter().map(|(_, grant)| grant.lane.identity).collect::<Vec<_>>(), [Identity::new(4)]);
+    assert!(goes(&mut admission, 1, now), "the API hosts go on");
+    for host in 5..35 {
+        admission.enqueue(&of(host), now).unwrap();
+    }
+    assert_eq!(admission.pump(now).granted.len(), 7, "with the one before all that is in flight at first");
+    let snapshot = admission.snapshot(now);
+    let blob = Class::Blob as usize;
+    assert_eq!((snapshot.paused[blob], snapshot.gate[blob].pause_left), (3, Duration::ZERO));
+}
+
+#[test]
 fn the_table_of_identities_is_bounded_and_keeps_those_in_use() {
     let (mut admission, mut now) = (admission(Limits { identities: 8, ..Limits::default() }), Instant::now());
     let long = Signal { retry_after: Some(60 * SECOND), ..refusal(Scope::Identity, Resource::Usage) };
@@ -166,7 +197,7 @@ fn the_table_of_identities_is_bounded_and_keeps_those_in_use() {
         now += Duration::from_millis(100);
         exchange(&mut admission, identity, &Signal::default(), now);
     }
-    assert!(admission.identities.len() <= 8);
+    assert!(admission.identities[Class::Api as usize].len() <= 8);
     assert!(!goes(&mut admission, 1, now), "a pause is not forgotten");
 }
 
