@@ -19,6 +19,7 @@
 //! |---|---|---|
 //! | 0 | [`ident`] | names, npm names, NuGet ids and versions, storage ids |
 //! | 0 | [`clock`] | the wall clock |
+//! | 0 | [`patience`] | how long a peer is waited for while bytes move |
 //! | 0 | [`redact`] | secrets and signed URLs that cannot be printed |
 //! | 1 | [`config`] | what the operator may set |
 //! | 1 | [`route`] | request line → route, every spelling |
@@ -67,6 +68,7 @@ pub mod handler;
 pub mod ident;
 pub mod listener;
 pub mod lockfile;
+pub mod patience;
 pub mod policy;
 pub mod proxy;
 pub mod redact;

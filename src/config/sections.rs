@@ -320,6 +320,7 @@ impl Upstream {
                 Duration::from_millis(1),
             ),
             idle_timeout: keys.span("idle_timeout", default.idle_timeout, Duration::from_millis(1)),
+            min_rate: keys.size("min_rate", default.min_rate, 1),
             document_timeout: keys.span(
                 "document_timeout",
                 default.document_timeout,

@@ -45,6 +45,9 @@ pub struct Upstream {
     pub first_byte_timeout: Duration,
     /// Longest time between two reads of a body. Default 30 s, the service's own longest delay (facts §7.1).
     pub idle_timeout: Duration,
+    /// Bytes a second below which a body that keeps coming uses up `idle_timeout`. Default 1 KiB: what comes more slowly
+    /// is no line of any kind, and would hold its permit and all who wait for hours.
+    pub min_rate: u64,
     /// Longest time from the head of a document to its end. Default 2 min: the largest packument known (39.7 MB,
     /// facts §3.1) over a line of 3 Mbit/s. What comes before the head has limits of its own, and packages may
     /// take as long as they move.
@@ -168,6 +171,7 @@ impl Default for Upstream {
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(90),
             idle_timeout: Duration::from_secs(30),
+            min_rate: 1 << 10,
             document_timeout: Duration::from_secs(120),
             keepalive_connections: 128,
             max_document_size: 128 << 20,

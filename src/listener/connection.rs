@@ -27,10 +27,12 @@ use super::{
     framing::FramingError,
     gather::Gather,
     messages::{Messages, Waits},
-    patience::{Alarm, Patience},
     transport::Transport,
 };
-use crate::config::ClientLimits;
+use crate::{
+    config::ClientLimits,
+    patience::{Alarm, Patience},
+};
 
 /// Bytes read at once.
 const READ: usize = 4 << 10;

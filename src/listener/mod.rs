@@ -16,7 +16,6 @@ mod gather;
 mod head;
 mod memory_file;
 mod messages;
-mod patience;
 mod proxy_protocol;
 mod room;
 mod streams;

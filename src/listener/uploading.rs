@@ -30,8 +30,8 @@ use pingora::{
     },
 };
 
-use super::{facts::Facts, framing::TOO_SLOW, patience::Patience};
-use crate::config::ClientLimits;
+use super::{facts::Facts, framing::TOO_SLOW};
+use crate::{config::ClientLimits, patience::Patience};
 
 /// A request whose body is read with so much patience and no more.
 pub struct Uploading {

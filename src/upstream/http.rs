@@ -1,6 +1,7 @@
 //! [`Http`]: one request to the service over a kept or new connection, and its body as a stream.
 //!
-//! Every wait has a limit. Redirects are not followed here, nothing is decoded and nothing is repeated, with
+//! Every wait has a limit, and a body a least rate over the time in which it is read: a client or store that is slow to
+//! take it costs the service nothing. Redirects are not followed here, nothing is decoded and nothing is repeated, with
 //! one exception: a kept connection that ends before the head comes was closed by the service in the
 //! meantime (it cycles connections, facts §7.4), so an idempotent request is sent once more on a new one, at
 //! once and on the same permit. Every other repeat is the business of [`super::Retrying`].
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::{
     config::upstream::{Scheme, Upstream as Settings},
+    patience::Patience,
     throttle::Class,
 };
 
@@ -54,6 +56,7 @@ struct Limits {
     connect: Duration,
     first_byte: Duration,
     idle: Duration,
+    min_rate: u64,
 }
 
 /// A body on its connection. The connection goes back to the pool after the last byte and is closed if the
@@ -64,7 +67,7 @@ struct HttpBody {
     failure: Option<UpstreamError>,
     framing: Framing,
     received: u64,
-    idle: Duration,
+    patience: Patience,
     host: String,
 }
 
@@ -81,6 +84,7 @@ impl Http {
                 connect: settings.connect_timeout,
                 first_byte: settings.first_byte_timeout,
                 idle: settings.idle_timeout,
+                min_rate: settings.min_rate,
             },
             retries: None,
             takes_unframed: false,
@@ -219,7 +223,7 @@ impl Http {
             failure: None,
             framing: head.framing,
             received: 0,
-            idle: self.limits.idle,
+            patience: Patience::new(self.limits.idle, self.limits.min_rate),
             host: outgoing.host(),
         };
         if head.framing == Framing::Empty {
@@ -256,15 +260,16 @@ impl HttpBody {
 
     async fn read(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         while let Some(connection) = &mut self.connection {
-            match timeout(self.idle, connection.chunk()).await {
-                Ok(Ok(Some(bytes))) if bytes.is_empty() => {}
-                Ok(Ok(Some(bytes))) => {
+            match self.patience.wait(connection.chunk()).await {
+                Some(Ok(Some(bytes))) if bytes.is_empty() => {}
+                Some(Ok(Some(bytes))) => {
+                    self.patience.moved(bytes.len());
                     self.received += bytes.len() as u64;
                     return Ok(Some(bytes));
                 }
-                Ok(Ok(None)) => self.finish().await,
-                Ok(Err(failure)) => return Err(self.ended_by(failure)),
-                Err(_) => return Err(out_of_time(self.host.clone(), Phase::Idle)),
+                Some(Ok(None)) => self.finish().await,
+                Some(Err(failure)) => return Err(self.ended_by(failure)),
+                None => return Err(out_of_time(self.host.clone(), Phase::Idle)),
             }
         }
         Ok(None)

@@ -152,7 +152,7 @@ pub enum Phase {
     Connect,
     /// From the sent request to the response's head.
     FirstByte,
-    /// Between two reads of the body.
+    /// Between two reads of the body, or for one that comes too slowly.
     Idle,
     /// From a document's head to its end.
     Document,

@@ -11,7 +11,7 @@
 //! The bytes are named by their hash, so any place that the service gives for the same storage id will do; the
 //! hash of the whole is still checked by whoever stores it, and a resumed download that was pieced together
 //! wrongly fails there. Bytes that were handed on are never handed on again. Tries are bounded: a few in a row
-//! that bring nothing, and in all as many as grow with the size. The requests themselves go through the same
+//! that bring nothing, or too slowly, and in all as many as grow with the size. The requests themselves go through the same
 //! wrappers as all others, so each has a permit of its own and is repeated when it gets no answer.
 
 use std::time::Duration;
@@ -30,6 +30,9 @@ const BARREN: u32 = 3;
 /// Most resumptions of a small download; a larger one gets one more for each MiB. A line that breaks more often
 /// is better left alone.
 const FEW: u64 = 16;
+/// Most resumptions in a row that end because their host sends too slowly, after less than [`LITTLE`].
+const SLOW: u32 = 3;
+const LITTLE: u64 = 64 << 10;
 /// Pause before the second resumption in a row that brought nothing; the first one is at once.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Most bytes that are received a second time and dropped, from a host that does not know ranges.
@@ -78,6 +81,9 @@ pub(super) struct Resuming<S> {
     skip: u64,
     barren: u32,
     tries: u64,
+    slow: u32,
+    /// Bytes handed on since the last resumption.
+    brought: u64,
     end: Option<Result<(), UpstreamError>>,
 }
 
@@ -163,6 +169,8 @@ impl<S: Source> Resuming<S> {
             skip: 0,
             barren: 0,
             tries: 0,
+            slow: 0,
+            brought: 0,
             end: None,
         };
         UpstreamResponse { body: Box::new(body), ..response }
@@ -182,6 +190,9 @@ impl<S: Source> Resuming<S> {
             if !is_break(&broken) {
                 return Err(broken);
             }
+            if self.is_too_slow(&broken) {
+                return Err(self.give_up(broken));
+            }
             self.resume(broken).await?;
         }
     }
@@ -199,8 +210,17 @@ impl<S: Source> Resuming<S> {
         if self.total.is_some_and(|total| position > total) {
             return Err(self.wrong_length(position));
         }
+        self.brought += bytes.len() as u64;
         (self.position, self.barren) = (position, 0);
         Ok(Some(bytes))
+    }
+
+    /// Whether the host trickles, and did so whenever it was asked for the rest: each time takes as long as a stall.
+    fn is_too_slow(&mut self, broken: &UpstreamError) -> bool {
+        let brought = std::mem::take(&mut self.brought);
+        let trickled = matches!(broken, UpstreamError::Timeout { .. }) && brought < LITTLE;
+        self.slow = if trickled { self.slow + 1 } else { 0 };
+        self.slow > SLOW
     }
 
     /// Finds a body that goes on where the last one ended, or says why that one did.

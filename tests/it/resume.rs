@@ -172,6 +172,28 @@ async fn a_service_that_always_fails_is_told_of_soon() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_only_trickles_is_asked_for_again_and_given_up_soon() {
+    let trickle = FaultKind::Slow { bytes_per_second: 100, first_byte_delay: Duration::ZERO };
+    for path in ["left-pad", "huge/-/huge-1.0.0.tgz"] {
+        let scene = scene(SHORT_IDLE).await;
+        let matcher = if path == "left-pad" { Matcher::path_contains("/left-pad") } else { Matcher::blob() };
+        let get = async || scene.get(&format!("{NPM}/{path}")).await;
+        scene.simulator.fault(Fault::new(matcher.clone(), trickle.clone(), Times::Always));
+        let start = tokio::time::Instant::now();
+        let late = get().await;
+        assert!(late.status == 504 || !late.complete, "{path}: {} {}", late.status, late.complete);
+        assert!(start.elapsed() < Duration::from_secs(15), "{path}: {:?}", start.elapsed());
+        scene.simulator.clear_faults();
+        scene.simulator.fault(Fault::new(matcher, trickle.clone(), Times::Once));
+        let whole = get().await;
+        assert_eq!((whole.status, whole.complete), (200, true), "{path}: {}", whole.body.len());
+        for class in ["api", "blob"] {
+            assert_eq!(count(&scene, &["feedgate_throttle_in_flight{", class, "gate"]).await, "0", "{path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_trickles_ends_at_its_limit() {
     let scene = scene("upstream.document_timeout = \"300ms\"\n").await;
     let trickle = FaultKind::Slow { bytes_per_second: 100, first_byte_delay: Duration::ZERO };

@@ -360,6 +360,27 @@ async fn resumptions_that_bring_nothing_are_few_and_ever_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_that_only_trickles_is_given_up_and_one_that_stalls_between_is_not() {
+    let slow = usize::try_from(SLOW).unwrap();
+    let trickles = |from: usize| part(from, from + 1, End::Stalled);
+    let run =
+        run(std::iter::once(whole(1, End::Stalled)).chain((1..=slow).map(trickles)).collect(), &[]).await;
+    assert!(matches!(run.end, Err(UpstreamError::Timeout { .. })));
+    assert_eq!((run.received.len(), run.asked_from().len()), (slow + 1, slow));
+
+    let (piece, pieces) = (usize::try_from(LITTLE).unwrap(), 2 * slow);
+    let length = piece * (pieces + 1);
+    let answer = |number: usize| {
+        let (from, end) = (number * piece, if number == pieces { End::Orderly } else { End::Stalled });
+        let headers = vec![("content-range", format!("bytes {from}-{}/{length}", length - 1))];
+        Act::Answer(206, headers, vec![7; piece], end)
+    };
+    let first = Act::Answer(200, vec![("content-length", length.to_string())], vec![7; piece], End::Stalled);
+    let run = super::tests::run(std::iter::once(first).chain((1..=pieces).map(answer)).collect(), &[]).await;
+    assert!(run.end.is_ok() && run.received.len() == length);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_line_that_breaks_all_the_time_is_given_up() {
     let length = 100;
     let answer = |from: usize| {

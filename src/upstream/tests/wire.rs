@@ -280,6 +280,21 @@ async fn a_silent_service_runs_into_the_limit_of_its_phase() {
 }
 
 #[tokio::test]
+async fn the_time_in_which_nobody_reads_is_not_the_services() {
+    const LENGTH: usize = 4 << 20;
+    let large = answer(&format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n{}", "x".repeat(LENGTH)));
+    let server = Server::start(vec![vec![large]]).await;
+    let strict = Settings { idle_timeout: SHORT, min_rate: 1 << 20, ..settings(&server) };
+    let mut response = Http::new(&strict).unwrap().fetch(&get("/x")).await.unwrap();
+    for _ in 0..5 {
+        assert!(response.body.next().await.unwrap().is_some());
+        // By far too slow for that rate, were it the service.
+        tokio::time::sleep(2 * SHORT).await;
+    }
+    assert!(drained(&mut *response.body).await.1.is_ok());
+}
+
+#[tokio::test]
 async fn an_address_that_refuses_is_passed_over_for_the_next() {
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let refusing = dead.local_addr().unwrap();

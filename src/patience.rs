@@ -2,16 +2,19 @@
 //!
 //! A leaky bucket of time: waiting empties it, and each byte that moves fills it by what a byte takes at the lowest
 //! rate. Whoever keeps that rate up is never cut off; whoever stalls is, after the bucket's size; and time in which the
-//! gate itself does not read or write counts for nobody.
+//! gate itself does not read or write counts for nobody. Clients are waited for so, and the service.
 
 use std::{
-    future::Future as _,
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A second.
+const NANOS: u64 = 1_000_000_000;
 
 /// The patience with one direction of a connection.
 #[derive(Debug)]
@@ -47,8 +50,21 @@ impl Patience {
         if let Some(since) = self.waiting.take() {
             self.left = self.left.saturating_sub(since.elapsed());
         }
-        let worth = Duration::from_millis((bytes as u64).saturating_mul(1000) / self.rate);
+        let worth = Duration::from_nanos((bytes as u64).saturating_mul(NANOS) / self.rate);
         self.left = self.left.saturating_add(worth).min(self.most);
+    }
+
+    /// What `read` brings, unless the patience is over first. One that was begun before and dropped has cost nothing.
+    pub async fn wait<T>(&mut self, read: impl Future<Output = T>) -> Option<T> {
+        self.waiting = None;
+        let mut read = pin!(read);
+        let read = poll_fn(|context| match read.as_mut().poll(context) {
+            Poll::Ready(read) => Poll::Ready(Some(read)),
+            Poll::Pending => self.poll_over(context).map(|()| None),
+        });
+        let read = read.await;
+        self.moved(0);
+        read
     }
 
     /// Nothing moves at the moment; ready once the patience is over.
@@ -114,6 +130,27 @@ mod tests {
             rounds += 1;
         }
         assert!((17..=20).contains(&rounds), "{rounds}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_pieces_count_at_any_rate() {
+        let mut patience = Patience::new(SECOND, 1 << 20);
+        for _ in 0..3000 {
+            // 1 KiB a millisecond.
+            assert_eq!(patience.wait(tokio::time::sleep(Duration::from_millis(1))).await, Some(()));
+            patience.moved(1 << 10);
+        }
+        assert_eq!(patience.wait(tokio::time::sleep(Duration::from_millis(900))).await, Some(()));
+        assert_eq!(patience.wait(tokio::time::sleep(Duration::from_millis(200))).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_is_dropped_is_not_counted_and_neither_is_what_comes_at_once() {
+        let mut patience = Patience::new(10 * SECOND, 100);
+        assert!(tokio::time::timeout(SECOND, patience.wait(std::future::pending::<()>())).await.is_err());
+        advance(60 * SECOND).await;
+        assert_eq!(patience.wait(std::future::ready(())).await, Some(()));
+        assert!((stall(&mut patience).await.as_secs_f64() - 10.0).abs() < 0.01);
     }
 
     #[tokio::test(start_paused = true)]
