@@ -4,14 +4,18 @@
 //! ends in bytes that are stored already. A download is followed by everybody who wants the same content,
 //! whatever package, feed or organisation leads there: each of them was let through by the service itself.
 
+mod reply;
+
 use std::{sync::Arc, time::SystemTime};
 
 use futures::{FutureExt as _, future::join};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{Method, header};
 use tokio::time::Instant;
 
+pub(super) use self::reply::reply;
+
 use super::{
-    CacheStatus, Handler, HandlerError, PackageBody, Reply, ReplyBody, Request,
+    CacheStatus, Handler, HandlerError, PackageBody, Reply, Request,
     asking::Urgency,
     permission::{Permission, is_denial},
     wishes::Wishes,
@@ -26,7 +30,7 @@ use crate::{
     cache::Landing,
     document::packument::{Dist, dist_of},
     ident::StorageId,
-    route::{Document, DocumentRoute, Package, PackageRoute, Protocol},
+    route::{Document, DocumentRoute, Package, PackageRoute},
     throttle::{Interest, Priority},
     upstream::{
         BodyStream, Located as Location, Refused, Service, Target, UpstreamError, UpstreamRequest,
@@ -34,8 +38,6 @@ use crate::{
     },
 };
 
-/// Bytes of a version never change (facts §0.9), so clients may keep them; they are private all the same.
-const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
 /// Tries of one request: a signed URL that is no longer good, or bytes that fail their check, are worth one more. That the
 /// service does not say where they are is not: it was asked as often as that is worth.
 const TRIES: usize = 2;
@@ -79,7 +81,7 @@ impl Handler {
             self.permission_unasked(request, &route.feed)?;
             let found = match (stored, arriving) {
                 (Some(found), _) => Some(found),
-                (None, Some((fill, id))) => self.follow(request, fill, id, true).await.ok(),
+                (None, Some((fill, id))) => self.follow_or_stored(request, route, fill, id).await,
                 (None, None) => None,
             };
             return Ok(reply(request, route, found.ok_or(HandlerError::OnlyIfCached)?));
@@ -90,12 +92,10 @@ impl Handler {
             if let Some(found) = stored {
                 return Ok(reply(request, route, found));
             }
-            if let Some((fill, id)) = arriving {
-                // What can no longer be followed may have been stored since.
-                let followed = self.follow(request, fill, id, true).await.ok();
-                if let Some(found) = if followed.is_some() { followed } else { self.stored(route).await } {
-                    return Ok(reply(request, route, found));
-                }
+            if let Some((fill, id)) = arriving
+                && let Some(found) = self.follow_or_stored(request, route, fill, id).await
+            {
+                return Ok(reply(request, route, found));
             }
             return Ok(reply(request, route, self.obtain(request, route, &key).await?));
         }
@@ -187,6 +187,20 @@ impl Handler {
                 return Err(failure);
             }
             self.locations.drop_dead(&flight, is_dead);
+        }
+    }
+
+    /// What can no longer be followed may have been stored since.
+    async fn follow_or_stored(
+        &self,
+        request: &Request,
+        route: &PackageRoute,
+        fill: Arc<Fill>,
+        id: Option<StorageId>,
+    ) -> Option<Found> {
+        match self.follow(request, fill, id, true).await {
+            Ok(found) => Some(found),
+            Err(_) => self.stored(route).await,
         }
     }
 
@@ -461,37 +475,4 @@ fn is_dead(located: &Located) -> bool {
 
 fn is_worth_another_try(error: &HandlerError) -> bool {
     matches!(error, HandlerError::Unavailable(_) | HandlerError::Integrity(_)) || error.is_abandoned()
-}
-
-pub(super) fn reply(request: &Request, route: &PackageRoute, found: Found) -> Reply {
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if let Some(id) = found.id
-        && let Ok(etag) = HeaderValue::from_str(&format!("\"{id}\""))
-    {
-        headers.insert(header::ETAG, etag);
-    }
-    if let Ok(disposition) =
-        HeaderValue::from_str(&format!("attachment; filename=\"{}\"", file_name(&route.package)))
-    {
-        headers.insert(header::CONTENT_DISPOSITION, disposition);
-    }
-    if let Some(named_at) = found.named_at {
-        let age = request.received_at.duration_since(named_at).unwrap_or_default();
-        headers.insert(header::AGE, age.as_secs().into());
-    }
-    let body = ReplyBody::Package(found.body);
-    Reply { status: StatusCode::OK, reason: None, headers, body, cache: found.cache }
-}
-
-fn file_name(package: &Package) -> String {
-    let name = match package {
-        Package::Npm { file, .. } => file.clone(),
-        Package::Nuget { id, version } => format!("{id}.{version}.nupkg"),
-        Package::ById { protocol: Protocol::Npm, package, version } => format!("{package}-{version}.tgz"),
-        Package::ById { protocol: Protocol::Nuget, package, version } => format!("{package}.{version}.nupkg"),
-    };
-    name.replace(['"', '\\'], "_")
 }
