@@ -99,11 +99,27 @@ fn after_prolog(mut body: &[u8]) -> &[u8] {
     }
 }
 
+/// What is before white space, comments and instructions at the end (XML 1.0 §2.1, `Misc*`).
+fn before_epilog(mut body: &[u8]) -> &[u8] {
+    loop {
+        body = body.trim_ascii_end();
+        let start: &[u8] = match body {
+            [.., b'-', b'-', b'>'] => b"<!--",
+            [.., b'?', b'>'] => b"<?",
+            _ => return body,
+        };
+        match memchr::memmem::rfind(body, start) {
+            Some(at) => body = &body[..at],
+            None => return body,
+        }
+    }
+}
+
 /// Whether `root`, which starts with `<`, ends in `</name>` of its first element, or is one empty element.
 fn ends_with_its_root(root: &[u8]) -> bool {
     let name_end = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'/' | b'>');
     let name = root[1..].split(name_end).next().unwrap_or_default();
-    let root = root.trim_ascii_end();
+    let root = before_epilog(root);
     if name.is_empty() {
         return false;
     }
@@ -152,7 +168,10 @@ mod tests {
 
     #[test]
     fn xml_is_accepted_only_when_its_root_is_closed() {
-        let rows: [(&[u8], &str); 12] = [
+        let rows: [(&[u8], &str); 15] = [
+            (b"<a><b/></a>\n<!-- <c> -->\r\n<?end?> ", "ok"),
+            (b"<a><b/><!-- </a> -->", "xml"),
+            (b"<a><?b </a>?>", "xml"),
             (b"<?xml version=\"1.0\"?>\n<feed xml:base=\"x\"><entry></entry></feed>\n", "ok"),
             (b"\xEF\xBB\xBF<package><a/></package >", "ok"),
             (b"<!-- a --><service/>", "ok"),

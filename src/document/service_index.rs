@@ -1,6 +1,7 @@
 //! What a NuGet service index tells of its feed: the GUIDs behind the names that it was asked by (facts §4.1).
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// The resources that name the feed.
 const FEED: &str = "VssFeedId";
@@ -22,29 +23,30 @@ pub struct FeedGuids {
 
 #[derive(Deserialize)]
 struct Index {
-    resources: Vec<Resource>,
-}
-
-#[derive(Deserialize)]
-struct Resource {
-    #[serde(rename = "@id")]
-    id: String,
-    #[serde(rename = "@type")]
-    kind: String,
+    /// Whatever is one; of the others nothing need be known.
+    resources: Vec<Value>,
 }
 
 /// Reads the GUIDs off a service index; `None` when it does not name its feed, or is no index.
 pub fn feed_guids(body: &[u8]) -> Option<FeedGuids> {
     let index: Index = serde_json::from_slice(body).ok()?;
-    let id =
-        |kind: &str| index.resources.iter().find(|resource| resource.kind == kind).map(|found| &*found.id);
+    let id = |kind| index.resources.iter().find(|resource| is_of(resource, kind))?.get("@id")?.as_str();
     let feed = guid(id(FEED)?)?;
     let view = id(CONTENT).and_then(|url| guid(url.split_once(&format!("{feed}@"))?.1.split('/').next()?));
     Some(FeedGuids { project: id(PROJECT).and_then(guid), feed, view })
 }
 
+/// A resource has one type or several (JSON-LD 1.1 §3.5).
+fn is_of(resource: &Value, kind: &str) -> bool {
+    match resource.get("@type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(|own| own == kind),
+        own => own.is_some_and(|own| own == kind),
+    }
+}
+
 fn guid(text: &str) -> Option<String> {
-    let text = text.strip_prefix(URN).unwrap_or(text);
+    let urn = text.split_at_checked(URN.len()).filter(|(start, _)| start.eq_ignore_ascii_case(URN));
+    let text = urn.map_or(text, |(_, guid)| guid);
     uuid::Uuid::try_parse(text).ok().map(|guid| guid.hyphenated().to_string())
 }
 

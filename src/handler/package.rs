@@ -34,13 +34,15 @@ use crate::{
     throttle::{Interest, Priority},
     upstream::{
         BodyStream, Located as Location, Refused, Service, Target, UpstreamError, UpstreamRequest,
-        UpstreamResponse,
+        UpstreamResponse, body::is_coded,
     },
 };
 
 /// Tries of one request: a signed URL that is no longer good, or bytes that fail their check, are worth one more. That the
 /// service does not say where they are is not: it was asked as often as that is worth.
 const TRIES: usize = 2;
+/// What no package is.
+const EMPTY: &str = "the service sent nothing where a package was due";
 
 /// Where a package's bytes are.
 #[derive(Clone)]
@@ -323,14 +325,17 @@ impl Handler {
 
     /// Starts a download's own task, which goes on when the client leaves.
     fn fill(&self, response: UpstreamResponse, id: Option<StorageId>, dist: Option<&Dist>) -> Located {
-        if response.headers.contains_key(header::CONTENT_ENCODING) {
-            // Plain bytes were asked for; a coded body is not the package.
-            return Located::Failed(HandlerError::Integrity(
-                "the package came with a content coding".to_owned(),
-            ));
-        }
         let length =
             response.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        // Plain bytes were asked for; a coded body is not the package.
+        let wrong = match length {
+            _ if is_coded(&response.headers) => Some("the package came with a content coding"),
+            Some(0) => Some(EMPTY),
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            return Located::Failed(HandlerError::Integrity(wrong.to_owned()));
+        }
         let published = dist.map(|dist| published_digests(dist.integrity.as_deref(), dist.shasum.as_deref()));
         let published = published.unwrap_or_default();
         let expected = Expected { storage_id: id, length, sha1: published.sha1, sha512: published.sha512 };
@@ -423,13 +428,16 @@ fn is_document(response: &UpstreamResponse) -> bool {
 async fn pump(mut body: Box<dyn BodyStream>, mut writer: FillWriter, store: Arc<dyn BlobStore>) {
     // The store makes room while the first bytes are on their way, to clients too.
     writer.begin_behind(store, BlobKind::Package);
+    let mut is_empty = true;
     loop {
         match body.next().await {
             Ok(Some(bytes)) => {
+                is_empty = false;
                 if writer.push(bytes).await.is_err() {
                     return;
                 }
             }
+            Ok(None) if is_empty => return writer.fail(FillError::Upstream(EMPTY.to_owned())),
             Ok(None) => {
                 // The outcome is the fill's; `concluding` reports it.
                 let _ = writer.finish().await;

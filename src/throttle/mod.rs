@@ -51,7 +51,7 @@ pub use self::{
     bucket::Pace,
     interest::{Interest, Interested},
     limits::{Class, Client, Identity, Limits, Priority, Work},
-    signal::{Resource, Scope, Signal, SignalKind, Told},
+    signal::{Resource, Scope, Signal, SignalKind, Told, retry_after},
     snapshot::{Counters, Snapshot},
 };
 

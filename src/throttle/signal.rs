@@ -177,15 +177,24 @@ impl SignalKind {
     }
 }
 
-/// "Retry-After = HTTP-date / delay-seconds" (RFC 9110 §10.2.3). A number that is no whole one is no
-/// delay-seconds, yet clear enough.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+/// How long `Retry-After` asks for, at most an hour.
+///
+/// "Retry-After = HTTP-date / delay-seconds" (RFC 9110 §10.2.3). A number that is no whole one is no delay-seconds, yet
+/// clear enough.
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = text(headers, header::RETRY_AFTER.as_str())?;
-    let wait = match text.parse::<f64>() {
-        Ok(seconds) => believable(seconds)?,
-        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
+    let wait = if let Ok(seconds) = text.parse::<f64>() {
+        believable(seconds)?
+    } else {
+        let until = httpdate::parse_http_date(text).ok()?;
+        until.duration_since(sent_at(headers).unwrap_or(now)).unwrap_or_default()
     };
     Some(wait.min(LONGEST_WAIT))
+}
+
+/// When an answer was sent, by the clock that its other times are of: the gate's own may differ by minutes.
+fn sent_at(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(text(headers, header::DATE.as_str())?).ok()
 }
 
 fn told(headers: &HeaderMap, now: SystemTime) -> Option<Told> {
@@ -194,7 +203,7 @@ fn told(headers: &HeaderMap, now: SystemTime) -> Option<Told> {
     let remaining = units("x-ratelimit-remaining")?;
     let limit = units("x-ratelimit-limit").filter(|limit| *limit > 0.0 && *limit >= remaining);
     let reset_in = seconds_since_epoch(headers).and_then(|reset| {
-        let now = now.duration_since(UNIX_EPOCH).ok()?;
+        let now = sent_at(headers).unwrap_or(now).duration_since(UNIX_EPOCH).ok()?;
         // Whole seconds, cut off: a reset that is due this moment lies in the past, and is no unknown one.
         let is_near = reset.abs_diff(now) <= FURTHEST_RESET;
         is_near.then(|| reset.saturating_sub(now))
@@ -272,6 +281,20 @@ mod tests {
         check("Wed, 31 Dec 2025 00:00:30 GMT", Some(0.0));
         check("Sat, 01 Jan 2050 00:00:00 GMT", Some(3600.0));
         check("soon", None);
+    }
+
+    #[test]
+    fn times_are_told_by_the_clock_of_who_tells_them() {
+        for (date, reset) in
+            [("Thu, 01 Jan 2026 00:40:00 GMT", NOW + 2430), ("Wed, 31 Dec 2025 23:20:00 GMT", NOW - 2370)]
+        {
+            let until = date.replace(":00 GMT", ":30 GMT");
+            let (figure, reset) = (("x-ratelimit-remaining", "5"), reset.to_string());
+            let signal =
+                head(429, &[("date", date), ("retry-after", &until), figure, ("x-ratelimit-reset", &reset)]);
+            let expected = Some(Duration::from_secs(30));
+            assert_eq!((signal.retry_after, signal.told.unwrap().reset_in), (expected, expected), "{date}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
     Refusal, Target, UpstreamError, UpstreamResponse, body,
     sites::{BlobLocation, Onward, Sites},
 };
-use crate::throttle::SignalKind;
+use crate::throttle::{SignalKind, retry_after};
 
 /// Most bytes of a refusal's body that are kept: its JSON has a few hundred (facts §5.5).
 pub(super) const MAX_REFUSAL: usize = 64 << 10;
@@ -21,8 +21,6 @@ pub(super) const MAX_REFUSAL: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest wait for the body of a redirect, which is read only to keep the connection.
 const DRAIN: Duration = Duration::from_secs(1);
-/// Longest pause that is believed; `nuget` itself obeys up to an hour (facts §7.4).
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// The challenges of the service (facts §6), for answers that lack them. `Bearer` has no parameter, as for
 /// organisations without a tenant, because the credential provider splits it at every `=`.
 const CHALLENGES: [&str; 3] = ["Bearer", "Basic realm=\"Azure Artifacts\"", "TFS-Federated"];
@@ -70,7 +68,7 @@ pub enum Refused {
     NotFound(Refusal),
     /// 429, 503, or a 500 that says so: slow down.
     Busy {
-        /// How long the service wants to be left alone, if it says; at most a day.
+        /// How long the service wants to be left alone, if it says; at most an hour.
         retry_after: Option<Duration>,
         /// The whole answer.
         refusal: Refusal,
@@ -298,16 +296,6 @@ pub(super) fn is_overload(status: StatusCode, reason: Option<&str>, body: &[u8])
     let texts = [reason.unwrap_or_default(), &String::from_utf8_lossy(body)];
     status == StatusCode::INTERNAL_SERVER_ERROR
         && texts.iter().any(|text| SignalKind::of_text(text).is_some())
-}
-
-/// "Retry-After = HTTP-date / delay-seconds" (RFC 9110 §10.2.3).
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let pause = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
-    };
-    Some(pause.min(MAX_RETRY_AFTER))
 }
 
 /// Reads what is left of a redirect's body, so that its connection can be used again.

@@ -67,6 +67,11 @@ pub async fn decoded(headers: &HeaderMap, body: Bytes, limit: u64) -> Result<Byt
     }
 }
 
+/// Whether a body that came with `headers` is something else than its content.
+pub fn is_coded(headers: &HeaderMap) -> bool {
+    !matches!(Coding::of(headers), Ok(Coding::Identity))
+}
+
 /// A whole body of at most `limit` bytes, else [`UpstreamError::TooLarge`].
 pub async fn read_to_end(mut body: Box<dyn BodyStream>, limit: u64) -> Result<Bytes, UpstreamError> {
     let Some(first) = body.next().await? else { return Ok(Bytes::new()) };

@@ -22,7 +22,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::time::sleep;
 
-use super::{BlobLocation, BodyStream, Phase, UpstreamError, UpstreamResponse};
+use super::{BlobLocation, BodyStream, Phase, UpstreamError, UpstreamResponse, body::is_coded};
 use crate::redact::SignedUrl;
 
 /// Most resumptions in a row that bring no byte.
@@ -283,7 +283,7 @@ impl<S: Source> Resuming<S> {
 
     fn accept(&mut self, response: UpstreamResponse) -> Result<(), Obstacle> {
         let tag = strong_tag(&response.headers);
-        if response.headers.contains_key(header::CONTENT_ENCODING) {
+        if is_coded(&response.headers) {
             return Err(self.lasting("the rest came with a content coding"));
         }
         if tag.is_some() && self.tag.is_some() && tag != self.tag {

@@ -23,10 +23,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Phase, Upstream, UpstreamError, UpstreamRequest, UpstreamResponse,
-    answer::{MAX_REFUSAL, is_overload, retry_after},
+    answer::{MAX_REFUSAL, is_overload},
     body,
 };
-use crate::{clock::Clock, config::Retry, throttle::Class};
+use crate::{
+    clock::Clock,
+    config::Retry,
+    throttle::{Class, retry_after},
+};
 
 /// Upper end of the first pause after a failure; doubled for each further one. A connection that was cycled is
 /// replaced at once; a front end that restarts takes about a second.

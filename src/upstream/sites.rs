@@ -105,12 +105,8 @@ impl Sites {
 
     /// Where `location`, received from `from`, leads.
     pub fn onward(&self, from: &Target, location: &str) -> Result<Onward, UpstreamError> {
-        let location = match self.start(from, location)? {
-            Some(start) => format!("{start}{location}"),
-            None => location.to_owned(),
-        };
-        let uri: Uri =
-            location.parse().map_err(|_| UpstreamError::Redirect("location is not a URL".into()))?;
+        let bad = |_| UpstreamError::Redirect("location is not a URL".into());
+        let uri: Uri = self.absolute(from, location)?.parse().map_err(bad)?;
         let (origin, path) = place(&uri)?;
         let (blob_host, storage_id) = (self.is_blob_host(&origin), storage_id(uri.path()));
         // The usual form of a blob first; then what is told by its path, because in a test set-up one host
@@ -129,15 +125,29 @@ impl Sites {
         Ok(Onward::Blob(BlobLocation { url: SignedUrl::new(uri), storage_id }))
     }
 
-    /// What an origin-relative location is relative to (RFC 9110 §10.2.2).
-    fn start(&self, from: &Target, location: &str) -> Result<Option<Origin>, UpstreamError> {
-        if !location.starts_with('/') || location.starts_with("//") {
-            return Ok(None);
+    /// A location is a reference, "relative to the target URI" (RFC 9110 §10.2.2); resolved as RFC 3986 §5.2 has it.
+    fn absolute(&self, from: &Target, location: &str) -> Result<String, UpstreamError> {
+        let end = location.find(['/', '?', '#']).unwrap_or(location.len());
+        if location.is_empty() || location[..end].contains(':') {
+            return Ok(location.to_owned());
         }
-        match from {
-            Target::Service { service, org, .. } => Ok(Some(self.base(*service, org)?.origin)),
-            Target::Blob(url) => Ok(Some(self.blob(url)?.0)),
+        let (origin, asked) = match from {
+            Target::Service { service, org, path } => {
+                let Base { origin, prefix } = self.base(*service, org)?;
+                (origin, prefix + path)
+            }
+            Target::Blob(url) => self.blob(url)?,
+        };
+        if location.starts_with("//") {
+            return Ok(format!("{}:{location}", origin.scheme.as_str()));
         }
+        let asked = asked.split('?').next().unwrap_or_default();
+        let path = match location.as_bytes()[0] {
+            b'/' => location.to_owned(),
+            b'?' | b'#' => format!("{asked}{location}"),
+            _ => format!("{}/{location}", asked.rsplit_once('/').map_or("", |(folder, _)| folder)),
+        };
+        Ok(format!("{origin}{}", without_dots(&path)))
     }
 
     fn own(&self, from: &Target, origin: &Origin, path: &str) -> Option<Target> {
@@ -185,6 +195,21 @@ fn is_sign_in(origin: &Origin, path: &str) -> bool {
     let host = origin.host.as_str();
     let of = |name: &str| if name.starts_with('.') { host.ends_with(name) } else { host == name };
     SIGN_IN_HOSTS.into_iter().any(of) || path.to_ascii_lowercase().contains(SIGN_IN_PATH)
+}
+
+/// RFC 3986 §5.2.4.
+fn without_dots(reference: &str) -> String {
+    let (path, rest) = reference.split_at(reference.find(['?', '#']).unwrap_or(reference.len()));
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/').skip(1) {
+        match segment {
+            "." => {}
+            ".." => drop(kept.pop()),
+            segment => kept.push(segment),
+        }
+    }
+    let folder = if path.ends_with("/.") || path.ends_with("/..") { "/" } else { "" };
+    format!("/{}{folder}{rest}", kept.join("/"))
 }
 
 fn without_collection(path: &str) -> &str {
@@ -240,6 +265,11 @@ mod tests {
             ),
             ("https://feeds.dev.azure.com/contoso/_apis/x".into(), "Feeds contoso /_apis/x".into()),
             ("/contoso/_packaging/f/y".into(), "Pkgs contoso /_packaging/f/y".into()),
+            ("y?a=b/../c".into(), "Pkgs contoso /y?a=b/../c".into()),
+            ("./d/../y/.".into(), "Pkgs contoso /y/".into()),
+            ("../../contoso/y".into(), "Pkgs contoso /y".into()),
+            ("?a=b".into(), "Pkgs contoso /x?a=b".into()),
+            ("//pkgs.dev.azure.com/contoso/y".into(), "Pkgs contoso /y".into()),
             ("https://app.vssps.visualstudio.com/x".into(), "sign-in".into()),
             ("https://spsprodweu1.vssps.visualstudio.com/_signin?realm=x".into(), "sign-in".into()),
             ("https://login.microsoftonline.com/common".into(), "sign-in".into()),
@@ -261,11 +291,14 @@ mod tests {
             "https://k0ivsblobprodcus356.blob.core.windows.net@evil.example/x?sig=secret",
             "https://pkgs.dev.azure.com:8443/contoso/x?sig=secret",
             "ftp://pkgs.dev.azure.com/contoso/x?sig=secret",
-            "//pkgs.dev.azure.com/contoso/x?sig=secret",
-            "relative/x?sig=secret",
+            "//evil.example/contoso/x?sig=secret",
+            "../fabrikam/x?sig=secret",
+            "../contoso/../fabrikam/x?sig=secret",
+            "/contoso/../fabrikam/x?sig=secret",
+            "evil.example:443/x?sig=secret",
+            "javascript:x?sig=secret",
             "https://169.254.169.254/metadata?sig=secret",
             "https://notvssps.visualstudio.com.evil.example/?sig=secret",
-            "?sig=secret",
             "",
         ];
         for location in rows {
