@@ -31,8 +31,8 @@ const OF_THE_BODY: [HeaderName; 5] = [
 /// The fields of a message that are meant for its final recipient.
 pub fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let values = headers.get_all(header::CONNECTION).iter();
-    let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let named = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+    let members = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let named = members.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
     without(headers, &named.chain(ONE_HOP).collect::<Vec<HeaderName>>())
 }
 

@@ -324,9 +324,9 @@ fn out_of_time(host: String, phase: Phase) -> UpstreamError {
 
 fn clean(headers: &mut HeaderMap) {
     let values = headers.get_all(header::CONNECTION).iter();
-    let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let members = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let named: Vec<HeaderName> =
-        names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect();
+        members.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
