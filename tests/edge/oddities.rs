@@ -10,6 +10,11 @@ use super::{
 
 const BODY: &[u8] = b"PK small package";
 
+/// A location made of a URL.
+type Form = fn(&str) -> String;
+/// What the service does with everything.
+type Play = Arc<dyn Fn() -> Act + Send + Sync>;
+
 /// Bytes as they are, and the end of the connection.
 fn closing(head: &str, body: &[u8]) -> Act {
     Act::Close([head.as_bytes(), b"\r\n\r\n", body].concat())
@@ -77,7 +82,7 @@ async fn a_redirect_of_any_kind_and_form_leads_to_the_bytes() {
         assert_eq!((reply.status, &reply.body[..]), (200, BODY), "{status}");
         scene.end().await;
     }
-    let forms: [(&str, fn(&str) -> String); 6] = [
+    let forms: [(&str, Form); 6] = [
         ("fragment", |url| format!("{url}#here")),
         ("upper case", |url| url.replace("http://localhost", "HTTP://LOCALHOST")),
         ("lower-case id", |url| url.replace(&vso(BODY), &vso(BODY).to_lowercase())),
@@ -418,7 +423,7 @@ async fn a_refusal_of_an_upstreams_version_is_not_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_in_page_in_any_disguise_is_a_401_with_challenges_and_never_kept() {
     let html = "Content-Type: text/html; charset=utf-8\r\n";
-    let acts: [(&str, Arc<dyn Fn() -> Act + Send + Sync>); 6] = [
+    let acts: [(&str, Play); 6] = [
         ("203", Arc::new(move || answer("203 Non-Authoritative Information", html, "<html>"))),
         ("203 JSON", Arc::new(|| answer("203 OK", "Content-Type: application/json\r\n", "{}"))),
         (
