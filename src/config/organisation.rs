@@ -227,8 +227,7 @@ mod tests {
         let another = "[[listener]]\naddress = \"0.0.0.0:81\"\n";
         let problems = config(&format!("{another}{GATEWAY}")).unwrap_err();
         assert!(problems[0].starts_with("`listener[0].address` must be a loopback address"), "{problems:#?}");
-        let proxied =
-            "[[listener]]\naddress = \"127.0.0.1:81\"\nforwarded = \"x-forwarded\"\ntrusted = [\"::1/128\"]\n";
+        let proxied = "[[listener]]\naddress = \"127.0.0.1:81\"\nforwarded = \"x-forwarded\"\ntrusted = [\"::1/128\"]\n";
         let problems = config(&format!("{proxied}{GATEWAY}")).unwrap_err();
         assert!(problems[0].starts_with("`listener[0].forwarded` must be \"none\", since"), "{problems:#?}");
         assert!(config(&format!("access.tokens = \"tokens\"\n{proxied}{GATEWAY}")).is_ok());

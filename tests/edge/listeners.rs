@@ -318,30 +318,27 @@ async fn is_answered(mut stream: TlsStream<TcpStream>, rows: Headers<'_>, body: 
     tokio::time::timeout(Duration::from_secs(20), answer).await.expect("an answer in time")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_http_2_could_smuggle_into_http_1_is_refused() {
-    let authority = Authority::new();
-    authority.renew();
-    let (scene, address) = scene(listener(Some(authority.files(false)), Forwarded::None, &[])).await;
+/// Fields of a request over HTTP/2.
+type Fields = Vec<(&'static str, &'static str)>;
+
+fn with(method: &'static str, more: &[(&'static str, &'static str)]) -> Fields {
+    let start =
+        [(":method", method), (":scheme", "https"), (":authority", "gate.test"), (":path", PACKUMENT)];
+    [&start[..], more].concat()
+}
+
+fn path(path: &'static str) -> Fields {
+    vec![(":method", "GET"), (":scheme", "https"), (":authority", "gate.test"), (":path", path)]
+}
+
+fn of(authority: &'static str) -> Fields {
+    vec![(":method", "GET"), (":scheme", "https"), (":authority", authority), (":path", PACKUMENT)]
+}
+
+/// What would be another request, or two, once it is written as HTTP/1; with its body.
+fn smuggling() -> Vec<(Fields, &'static [u8])> {
     let inner: &[u8] = b"GET /contoso/smuggled HTTP/1.1\r\nHost: gate.test\r\n\r\n";
-    let with = |method: &'static str, more: &[(&'static str, &'static str)]| {
-        let start =
-            [(":method", method), (":scheme", "https"), (":authority", "gate.test"), (":path", PACKUMENT)];
-        [&start[..], more].concat()
-    };
-    let ask = async |rows: Vec<(&'static str, &'static str)>, body: &'static [u8]| {
-        is_answered(authority.connect(address, b"h2", None).await, &rows, body).await
-    };
-    assert!(ask(with("GET", &[]), b"").await, "a right one");
-    assert!(ask(with("PUT", &[("content-length", "2")]), b"{}").await, "a right one with a body");
-    let path = |path: &'static str| {
-        vec![(":method", "GET"), (":scheme", "https"), (":authority", "gate.test"), (":path", path)]
-    };
-    let of = |authority: &'static str| {
-        vec![(":method", "GET"), (":scheme", "https"), (":authority", authority), (":path", PACKUMENT)]
-    };
-    assert!(ask(of("[2001:db8::1]:443"), b"").await && ask(with("GET", &[("x", "y"); 90]), b"").await);
-    let rows = [
+    vec![
         (with("PUT", &[("transfer-encoding", "chunked")]), inner),
         (with("PUT", &[("content-length", "1")]), inner),
         (with("PUT", &[("content-length", "100")]), b"short"),
@@ -380,8 +377,21 @@ async fn what_http_2_could_smuggle_into_http_1_is_refused() {
         (with("GET", &[("authorization", "Basic YTph"), ("authorization", "Basic YTpi")]), b""),
         (with("GET", &[("x", "y"); 101]), b""),
         (path(String::leak(format!("{PACKUMENT}?{}", "a".repeat(9_000)))), b""),
-    ];
-    for (fields, body) in rows {
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_http_2_could_smuggle_into_http_1_is_refused() {
+    let authority = Authority::new();
+    authority.renew();
+    let (scene, address) = scene(listener(Some(authority.files(false)), Forwarded::None, &[])).await;
+    let ask = async |rows: Fields, body: &'static [u8]| {
+        is_answered(authority.connect(address, b"h2", None).await, &rows, body).await
+    };
+    assert!(ask(with("GET", &[]), b"").await, "a right one");
+    assert!(ask(with("PUT", &[("content-length", "2")]), b"{}").await, "a right one with a body");
+    assert!(ask(of("[2001:db8::1]:443"), b"").await && ask(with("GET", &[("x", "y"); 90]), b"").await);
+    for (fields, body) in smuggling() {
         assert!(!ask(fields.clone(), body).await, "{fields:?}");
     }
     for seen in scene.service.asked("") {

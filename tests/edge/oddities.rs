@@ -53,13 +53,14 @@ async fn a_blob_host_that_refuses_for_load_holds_up_no_other() {
         },
     )
     .await;
-    let url = scene.service.blob_url(BODY);
+    // Of other bytes: one download serves all who want the same.
+    let (url, refusing) = (scene.service.blob_url(BODY), scene.service.blob_url(b"PK another package"));
     scene.service.play(move |seen| match (seen.path(), seen.header("host")) {
         (path, Some(host)) if path.starts_with("/b-") && host.starts_with("localhost") => {
             answer("503 Server Busy", "Retry-After: 60\r\n", "")
         }
         (path, _) if path.starts_with("/b-") => plain(seen),
-        (path, _) if path.ends_with(".tgz") => to(&url),
+        (path, _) if path.ends_with(".tgz") => to(&refusing),
         (path, _) if path.ends_with(".nupkg") => to(&url.replace("localhost", "127.0.0.1")),
         _ => json(INDEX),
     });

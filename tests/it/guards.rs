@@ -225,7 +225,7 @@ async fn npms_search_finds_nothing_that_is_refused() {
                 assert_eq!(serde_json::from_str::<Value>(&reply.text()).unwrap(), left, "{path}");
             }
             None => {
-                assert_eq!((reply.status, reply.text().contains("evil")), (502, false), "{}", reply.text())
+                assert_eq!((reply.status, reply.text().contains("evil")), (502, false), "{}", reply.text());
             }
         }
         scripted::stop(gate).await;

@@ -80,7 +80,7 @@ async fn what_a_client_says_in_a_proxys_words_selects_nothing_for_others() {
             "x-http-method-override",
         ];
         let told: Vec<_> = told.iter().filter_map(|name| seen.header(name)).collect();
-        answer("200 OK", "Cache-Control: max-age=60\r\n", &format!("links to {}", told.join(" ")))
+        answer("200 OK", "Cache-Control: max-age=60\r\n", format!("links to {}", told.join(" ")))
     });
     let planted = "X-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: gopher\r\nForwarded: host=evil.example\r\n\
                    X-Original-URL: /evil\r\nX-HTTP-Method-Override: DELETE\r\n";
