@@ -24,8 +24,6 @@ pub use sockets::{Inheritance, Sockets};
 
 /// Threads for calls that block: files, the database, hashing and packing of documents.
 const BLOCKING_THREADS: usize = 64;
-/// Up to this size in bytes what is freed is kept; see [`keep_freed_memory`].
-const KEPT: usize = 1 << 20;
 /// How long tasks get to end once requests are over.
 const TASKS_END: Duration = Duration::from_secs(2);
 
@@ -60,7 +58,6 @@ impl Gate {
     /// Starts a gate that takes the sockets of its addresses from those that are there. What operators want of the program
     /// around it goes through `control`.
     pub fn start_on(config: Config, clock: Clock, sockets: Sockets, control: Control) -> Result<Self> {
-        keep_freed_memory();
         let drain_timeout = config.listen.drain_timeout;
         let runtime = runtime(config.listen.threads)?;
         let (report, reported) = mpsc::channel();
@@ -155,13 +152,6 @@ impl Drop for Gate {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// Has the C library keep freed memory for what comes next. At first glibc gives the system back whatever is freed of 128 KiB
-/// and more, and what is free behind it in its heaps; the parts of a download then cost a page fault each. Something larger
-/// that is freed raises that measure (`mallopt(3)`, "dynamic mmap threshold"), to twice its size for the heaps.
-fn keep_freed_memory() {
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT)));
 }
 
 fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
