@@ -89,8 +89,10 @@ pub(super) fn read_config(text: &str) -> Result<Found, Mistake> {
     }
 }
 
+/// The reason may quote a tag, which may be most of the file.
 fn not_xml(line: usize, why: impl fmt::Display) -> Mistake {
-    Mistake::at(line, format!("is not XML: {why}"))
+    let words: Vec<_> = why.to_string().split_whitespace().map(str::to_owned).collect();
+    Mistake::at(line, format!("is not XML: {}", clip(&words.join(" "))))
 }
 
 // === impl Found ===
