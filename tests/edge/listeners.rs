@@ -18,7 +18,7 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        ClientConfig, RootCertStore,
+        ClientConfig, HandshakeKind, RootCertStore,
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
     },
@@ -93,25 +93,34 @@ impl Authority {
         alpn: &[u8],
         own: Option<&Self>,
     ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut config = self.client(own);
+        config.alpn_protocols = vec![alpn.to_vec()];
+        open(&Arc::new(config), address).await
+    }
+
+    /// How a client that trusts this authority speaks TLS.
+    fn client(&self, own: Option<&Self>) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots);
-        let mut config = match own {
+        match own {
             None => builder.with_no_client_auth(),
             Some(authority) => {
                 let (certificate, key) = authority.issue("client.test");
                 let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
                 builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
             }
-        };
-        config.alpn_protocols = vec![alpn.to_vec()];
-        let stream = TcpStream::connect(address).await?;
-        let name = ServerName::try_from("gate.test").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+        }
     }
+}
+
+async fn open(config: &Arc<ClientConfig>, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("gate.test").unwrap();
+    TlsConnector::from(Arc::clone(config)).connect(name, stream).await
 }
 
 /// Replaces a file as certificate tools do: whole or not at all.
@@ -207,6 +216,20 @@ async fn a_tls_listener_speaks_both_versions_of_http_and_names_itself_https() {
     assert!(!plain.contains("200 OK"), "{plain}");
     let plain = scene.get(PACKUMENT, A).await.text();
     assert!(plain.contains("\"http://gate.test/"), "{plain}");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_goes_on_with_its_earlier_tls_session() {
+    let authority = Authority::new();
+    authority.renew();
+    let (scene, address) = scene(listener(Some(authority.files(false)), Forwarded::None, &[])).await;
+    let client = Arc::new(authority.client(None));
+    for expected in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
+        let stream = open(&client, address).await.unwrap();
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(expected));
+        assert!(exchange(stream, &request("")).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    }
     scene.end().await;
 }
 

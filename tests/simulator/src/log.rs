@@ -89,6 +89,8 @@ pub(crate) struct Log {
     /// Off: entries are not kept (long benches), counters still run.
     pub(crate) keeps_entries: bool,
     pub(crate) accepted: AtomicU64,
+    /// Those of them whose TLS session is that of an earlier one.
+    pub(crate) resumed: AtomicU64,
     pub(crate) open: AtomicU64,
     pub(crate) answered: AtomicU64,
     pub(crate) in_flight: Gauge,

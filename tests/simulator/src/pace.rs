@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Slices per second when a body is sent at a limited speed.
 const SLICES_PER_SECOND: u64 = 50;
+/// A fast network brings much in small parts, not seldom in large ones.
+const LARGEST_SLICE: usize = 64 * 1024;
 
 /// Latency and bandwidth of one door. The default is as fast as the machine is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,12 +30,15 @@ impl Pace {
         self
     }
 
-    /// The size of the slices that a body is sent in, and the pause after each.
-    pub(crate) fn slices(&self, length: usize) -> (usize, Duration) {
-        let Some(speed) = self.bytes_per_second.map(|speed| speed.max(1)) else {
-            return (length.max(1), Duration::ZERO);
-        };
-        let slice = (speed / SLICES_PER_SECOND).max(1);
-        (usize::try_from(slice).unwrap_or(usize::MAX), Duration::from_micros(slice * 1_000_000 / speed))
+    /// The size of the slices that a body of `length` bytes is sent in.
+    pub(crate) fn slice(&self, length: usize) -> usize {
+        let Some(speed) = self.bytes_per_second else { return length.max(1) };
+        usize::try_from(speed / SLICES_PER_SECOND).unwrap_or(LARGEST_SLICE).clamp(1, LARGEST_SLICE)
+    }
+
+    /// How long after its begin so many bytes of a body may have been sent.
+    pub(crate) fn due(&self, bytes: usize) -> Duration {
+        let micros = |speed: u64| (bytes as u64).saturating_mul(1_000_000) / speed.max(1);
+        self.bytes_per_second.map(micros).map_or(Duration::ZERO, Duration::from_micros)
     }
 }

@@ -340,6 +340,11 @@ impl Simulator {
         self.hub.log.accepted.load(Ordering::SeqCst)
     }
 
+    /// Those of them whose TLS session is that of an earlier one.
+    pub fn resumed_connections(&self) -> u64 {
+        self.hub.log.resumed.load(Ordering::SeqCst)
+    }
+
     /// Requests answered since the start, also without a log.
     pub fn answered(&self) -> u64 {
         self.hub.log.answered.load(Ordering::SeqCst)

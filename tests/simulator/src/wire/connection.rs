@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use tokio_rustls::rustls::HandshakeKind;
 
 use super::request::{self, ReadError, Request};
 use super::stream::Stream;
@@ -59,7 +60,13 @@ pub(crate) async fn run(hub: Arc<Hub>, listener: Listener, tcp: TcpStream, mut e
 async fn secure(hub: &Hub, tcp: TcpStream) -> Option<Stream> {
     match &hub.tls {
         None => Some(Stream::Plain(tcp)),
-        Some(tls) => tls.accept(tcp).await.ok().map(|stream| Stream::Tls(Box::new(stream))),
+        Some(tls) => {
+            let stream = tls.accept(tcp).await.ok()?;
+            if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+                hub.log.resumed.fetch_add(1, Ordering::SeqCst);
+            }
+            Some(Stream::Tls(Box::new(stream)))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::stream::Stream;
 use crate::fault::FaultKind;
@@ -157,12 +157,14 @@ impl Plan {
         if stream.write_all(&self.head).await.is_err() || stream.flush().await.is_err() {
             return 0;
         }
-        let (slice, pause) = self.pace.slices(self.body.len());
+        let (slice, begun) = (self.pace.slice(self.body.len()), Instant::now());
         let (bulk, tail) = self.body.split_at(self.body.len().saturating_sub(TAIL));
         let (mut sent, mut before_last) = (0, Some(before_last));
         for part in bulk.chunks(slice).chain(tail.chunks(slice)) {
-            if !pause.is_zero() {
-                sleep(pause).await;
+            // By the time since the begin: what one sleep is too long by, the next are shorter.
+            let ahead = self.pace.due(sent + part.len()).saturating_sub(begun.elapsed());
+            if !ahead.is_zero() {
+                sleep(ahead).await;
             }
             if let Some(before_last) = before_last.take_if(|_| sent + part.len() == self.body.len()) {
                 before_last();
