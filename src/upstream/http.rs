@@ -10,7 +10,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderName, header};
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use super::connector::HttpError;
@@ -25,19 +25,10 @@ use super::{
 use crate::{
     config::upstream::{Scheme, Upstream as Settings},
     patience::Patience,
+    policy::end_to_end,
     throttle::Class,
 };
 
-/// Headers that speak of one connection (RFC 9110 §7.6.1), besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 /// Headers about the caller whose credential was used; nobody else may see them (facts §8).
 const PERSONAL: [HeaderName; 2] = [header::SET_COOKIE, HeaderName::from_static("x-vss-userdata")];
 
@@ -229,8 +220,7 @@ impl Http {
         if head.framing == Framing::Empty {
             body.finish().await;
         }
-        let mut headers = head.headers;
-        clean(&mut headers);
+        let headers = end_to_end(&head.headers);
         Ok(UpstreamResponse { status: head.status, reason: head.reason, headers, body: Box::new(body) })
     }
 }
@@ -320,14 +310,4 @@ fn broken(host: String, failure: Failure) -> UpstreamError {
 
 fn out_of_time(host: String, phase: Phase) -> UpstreamError {
     UpstreamError::Timeout { host, phase }
-}
-
-fn clean(headers: &mut HeaderMap) {
-    let values = headers.get_all(header::CONNECTION).iter();
-    let members = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let named: Vec<HeaderName> =
-        members.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
 }
