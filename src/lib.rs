@@ -19,6 +19,7 @@
 //! |---|---|---|
 //! | 0 | [`ident`] | names, npm names, NuGet ids and versions, storage ids |
 //! | 0 | [`clock`] | the wall clock |
+//! | 0 | [`lanes`] | threads that serve sockets, each with a runtime of its own |
 //! | 0 | [`patience`] | how long a peer is waited for while bytes move |
 //! | 0 | [`redact`] | secrets and signed URLs that cannot be printed |
 //! | 1 | [`config`] | what the operator may set |
@@ -66,6 +67,7 @@ pub mod document;
 pub mod guard;
 pub mod handler;
 pub mod ident;
+pub mod lanes;
 pub mod listener;
 pub mod lockfile;
 pub mod patience;

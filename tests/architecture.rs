@@ -11,7 +11,7 @@ use std::{
 
 /// Modules by layer, lowest first; one imports only from lower layers and from itself.
 const LAYERS: [&[&str]; 10] = [
-    &["ident", "clock", "patience", "redact"],
+    &["ident", "clock", "lanes", "patience", "redact"],
     &["config", "route", "disk"],
     &["throttle", "blob", "document", "guard", "policy", "lockfile", "listener", "trace"],
     &["archive", "upstream", "cache"],

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     config::{ClientLimits, Config, Forwarded, Listener},
+    lanes::Lanes,
     listener::{self, Certificates, Door, Room, RoomMetrics},
     proxy::{self, Edge, HitPath},
 };
@@ -25,14 +26,19 @@ pub(super) struct Doors(Vec<(TcpListener, Door)>);
 // === impl Doors ===
 
 impl Doors {
-    pub(super) fn bind(config: &Config, registry: &Registry, sockets: &mut Sockets) -> Result<Self> {
+    pub(super) fn bind(
+        config: &Config,
+        registry: &Registry,
+        sockets: &mut Sockets,
+        lanes: &Lanes,
+    ) -> Result<Self> {
         let limits = Arc::new(config.limits.clone());
         let room = Room::new(&limits, RoomMetrics::new(registry)?);
         let plain = sockets.bind(config.listen.address).context("listen.address")?;
-        let mut doors = vec![(plain, door(&limits, &room, None)?)];
+        let mut doors = vec![(plain, door(&limits, (&room, lanes), None)?)];
         for (index, listener) in config.listeners.iter().enumerate() {
             let bound = sockets.bind(listener.address);
-            let bound = bound.and_then(|socket| Ok((socket, door(&limits, &room, Some(listener))?)));
+            let bound = bound.and_then(|socket| Ok((socket, door(&limits, (&room, lanes), Some(listener))?)));
             doors.push(bound.with_context(|| format!("listener[{index}]"))?);
         }
         Ok(Self(doors))
@@ -58,11 +64,16 @@ impl Doors {
 }
 
 /// How clients are taken on a listener; none is the one of `[listen]`.
-fn door(limits: &Arc<ClientLimits>, room: &Room, listener: Option<&Listener>) -> Result<Door> {
+fn door(
+    limits: &Arc<ClientLimits>,
+    (room, lanes): (&Room, &Lanes),
+    listener: Option<&Listener>,
+) -> Result<Door> {
     let tls = listener.and_then(|listener| listener.tls.as_ref());
     Ok(Door {
         limits: Arc::clone(limits),
         room: room.clone(),
+        lanes: lanes.clone(),
         certificates: tls.map(Certificates::load).transpose()?.map(Arc::new),
         forwarded: listener.map_or(Forwarded::None, |listener| listener.forwarded),
         proxies: listener.map(|listener| listener.trusted.clone()).unwrap_or_default().into(),

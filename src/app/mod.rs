@@ -1,6 +1,6 @@
 //! The composition root: builds every part, stacks the wrappers, starts, drains.
 //!
-//! A gate runs on a runtime and a thread of its own, so a test or the demo can hold several and end each
+//! A gate runs on runtimes and threads of its own, so a test or the demo can hold several and end each
 //! one whole: when [`Gate::stop`] returns, its sockets are closed and its store can be opened again.
 
 mod assembly;
@@ -15,9 +15,12 @@ use std::{net::SocketAddr, sync::mpsc, thread::JoinHandle, time::Duration};
 
 use anyhow::{Context as _, Result};
 use prometheus::{IntCounter, Registry};
-use tokio::sync::oneshot;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::oneshot,
+};
 
-use crate::{admin::Control, clock::Clock, config::Config, disk::watch, handler::Modes};
+use crate::{admin::Control, clock::Clock, config::Config, disk::watch, handler::Modes, lanes::Lanes};
 pub use reloads::Reloads;
 use running::{Beginning, Started, run};
 pub use sockets::{Inheritance, Sockets};
@@ -59,12 +62,15 @@ impl Gate {
     /// around it goes through `control`.
     pub fn start_on(config: Config, clock: Clock, sockets: Sockets, control: Control) -> Result<Self> {
         let drain_timeout = config.listen.drain_timeout;
-        let runtime = runtime(config.listen.threads)?;
+        let home = home()?;
+        let (lanes, threads) =
+            Lanes::start(config.listen.threads, home.handle(), TASKS_END, watch::serve_sockets)?;
         let (report, reported) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("feedgate".to_owned()).spawn(move || {
-            runtime.block_on(run(Beginning { config, clock, sockets, control }, report, stopped));
-            runtime.shutdown_timeout(TASKS_END);
+            home.block_on(run(Beginning { config, clock, sockets, control, lanes }, report, stopped));
+            threads.end();
+            home.shutdown_timeout(TASKS_END);
         })?;
         let started = reported.recv().context("the gate's thread ended while it started")??;
         let Started { addresses, admin_address, registry, modes, reloads, lost_lines, sockets } = started;
@@ -154,14 +160,14 @@ impl Drop for Gate {
     }
 }
 
-fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if threads > 0 {
-        builder.worker_threads(threads);
-    }
+/// What runs what belongs to no connection, and holds the threads that may block.
+fn home() -> Result<Runtime> {
+    // Not of the current thread's kind: its tests' clock, which a dependency of Pingora's switches on, has each call on
+    // a thread that may block wake it.
+    let mut builder = Builder::new_multi_thread();
     // Each thread keeps a stack and memory of the allocator's: with tokio's 512, a burst of cold reads grew the process
     // for good. More than these at once do not make a disk faster.
-    builder.max_blocking_threads(BLOCKING_THREADS);
+    builder.worker_threads(1).max_blocking_threads(BLOCKING_THREADS);
     builder.on_thread_start(watch::serve_sockets);
-    builder.thread_name("feedgate-io").enable_all().build().context("runtime")
+    builder.thread_name("feedgate-home").enable_all().build().context("runtime")
 }

@@ -29,6 +29,7 @@ use crate::{
     config::{Config, Credential, StoreSettings},
     disk::{Database, off_thread},
     handler::{Archives, Errands, Explainer, Handler, Modes, Mounts, Pinning},
+    lanes::Lanes,
     proxy::{AccessLog, Edge, EdgeMetrics, Forwarder, Intake, Outflow, Uploads},
     route::{Collections, MountPaths},
     throttle::{Limits, Throttle},
@@ -49,6 +50,7 @@ pub(super) struct Beginning {
     pub(super) clock: Clock,
     pub(super) sockets: Sockets,
     pub(super) control: Control,
+    pub(super) lanes: Lanes,
 }
 
 /// What the gate's thread reports once it takes requests.
@@ -91,9 +93,9 @@ struct Operators {
 
 impl Running {
     async fn start(beginning: Beginning) -> Result<(Self, Started)> {
-        let Beginning { config, clock, mut sockets, control } = beginning;
+        let Beginning { config, clock, mut sockets, control, lanes } = beginning;
         let registry = Registry::new();
-        let (doors, admin_sockets) = bind(&config, &registry, &mut sockets)?;
+        let (doors, admin_sockets) = bind(&config, &registry, &mut sockets, &lanes)?;
         let (database, store) = open_store(&config, &clock).await?;
         let (throttle, key) = (throttle(&config, &registry)?, caller_key(&config)?);
         let (spans, traces) = Traces::start(&config, &clock, &registry)?;
@@ -154,6 +156,11 @@ impl Running {
     async fn maintain(&self) {
         if let Err(error) = self.store.take_stock().await {
             tracing::warn!(%error, "stock of the store was not taken; its figures may be wrong");
+        }
+        let database = self.database.clone();
+        let surveyed = off_thread("survey", move || database.survey()).await;
+        if let Err(error) = surveyed.and_then(|surveyed| surveyed) {
+            tracing::warn!(%error, "keys of the database are not known; each is looked for");
         }
         let (mut store, mut verdicts) = (interval(MAINTENANCE), interval(PRUNING));
         loop {
@@ -225,8 +232,13 @@ impl Running {
 }
 
 /// Every socket that the gate listens on.
-fn bind(config: &Config, registry: &Registry, sockets: &mut Sockets) -> Result<(Doors, AdminSockets)> {
-    let doors = Doors::bind(config, registry, sockets)?;
+fn bind(
+    config: &Config,
+    registry: &Registry,
+    sockets: &mut Sockets,
+    lanes: &Lanes,
+) -> Result<(Doors, AdminSockets)> {
+    let doors = Doors::bind(config, registry, sockets, lanes)?;
     let admin = AdminSockets::bind(&config.admin, sockets)?;
     sockets.close_rest();
     Ok((doors, admin))

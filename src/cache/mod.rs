@@ -44,6 +44,7 @@ use crate::{
     disk::{Database, DiskError, Tree, TreeName, off_thread},
     document::representation::Representation,
     ident::StorageId,
+    lanes,
 };
 use memory::Memory;
 
@@ -87,6 +88,9 @@ impl DocumentCache {
     pub async fn entry(&self, key: &str) -> Option<Arc<Entry>> {
         if let Some(entry) = self.entries.memory.entry(key) {
             return Some(entry);
+        }
+        if self.entries.tree.lacks(key.as_bytes()) {
+            return None;
         }
         let (entries, key) = (self.entries.clone(), key.to_owned());
         let read = off_thread("read entry", move || entries.read(&key)).await.and_then(|read| read);
@@ -281,7 +285,7 @@ impl Default for Turns {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Option<T> + Send + 'static,
 ) -> Option<T> {
-    tokio::task::spawn_blocking(work).await.ok().flatten()
+    lanes::spawn_blocking(work).await.ok().flatten()
 }
 
 async fn digest_of(body: &Bytes) -> [u8; 32] {

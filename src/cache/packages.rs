@@ -87,6 +87,9 @@ impl PackageIndex {
         if let Some(entry) = self.memory.get(key) {
             return Some(entry);
         }
+        if self.tree.lacks(key.as_bytes()) {
+            return None;
+        }
         let (index, key) = (self.clone(), key.to_owned());
         let read = off_thread("read package entry", move || index.read(&key)).await.and_then(|read| read);
         read.unwrap_or_else(|error| {

@@ -6,10 +6,9 @@
 
 use std::{collections::HashMap, mem, sync::Arc};
 
-use parking_lot::Mutex;
-use tokio::runtime::Handle;
-
 use super::{DiskError, Tree, watch::may_block};
+use crate::lanes;
+use parking_lot::Mutex;
 
 /// The value that a key is to have; none to remove it.
 type Writes = HashMap<Vec<u8>, Option<Vec<u8>>>;
@@ -69,9 +68,9 @@ impl Behind {
         }
         drop(waiting);
         let inner = Arc::clone(&self.0);
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || may_block(|| inner.settle()))),
-            Err(_) => inner.settle(),
+        match lanes::home() {
+            Some(home) => drop(home.spawn_blocking(move || may_block(|| inner.settle()))),
+            None => inner.settle(),
         }
     }
 }

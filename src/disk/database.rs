@@ -136,6 +136,12 @@ impl Database {
         self.inner.trees[name as usize].clone()
     }
 
+    /// Learns which keys there are, so that who asks for one that is not there need not wait ([`Tree::lacks`]). To be
+    /// called once, behind whatever else is done. Blocking.
+    pub fn survey(&self) -> Result<(), DiskError> {
+        TreeName::ALL.into_iter().try_for_each(|name| self.tree(name).survey())
+    }
+
     /// Values that were found damaged, and removed, since it was opened.
     pub fn damaged(&self) -> u64 {
         self.inner.damage.count()
@@ -276,7 +282,7 @@ fn bring_to_form(sled: &sled::Db, trees: &[Tree]) -> Result<(), DiskError> {
 fn open_trees(sled: &sled::Db, space: &Arc<SpaceGuard>, damage: &Arc<Damage>) -> Result<Vec<Tree>, Refusal> {
     let open = |name: TreeName| {
         let tree = sled.open_tree(name.as_str()).map_err(Refusal::of)?;
-        Ok(Tree::new(tree, Arc::clone(space), Arc::clone(damage)))
+        Ok(Tree::new(name, tree, Arc::clone(space), Arc::clone(damage)))
     };
     TreeName::ALL.into_iter().map(open).collect()
 }

@@ -10,11 +10,14 @@ mod behind;
 mod damage;
 mod database;
 mod directory;
+mod keys;
 mod space;
 mod tree;
 pub mod watch;
 
 use std::io;
+
+use crate::lanes;
 
 pub use behind::Behind;
 pub use damage::DamagedValue;
@@ -45,6 +48,6 @@ pub async fn off_thread<T: Send + 'static>(
     action: &'static str,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, DiskError> {
-    let joined = tokio::task::spawn_blocking(|| watch::may_block(call)).await;
+    let joined = lanes::spawn_blocking(|| watch::may_block(call)).await;
     joined.map_err(|error| DiskError { action, source: io::Error::other(error) })
 }

@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{DiskError, SpaceGuard, damage::Damage, watch};
+use super::{DiskError, SpaceGuard, damage::Damage, keys::Keys, watch};
 
 /// The trees there are. sled reads all of a tree's ancestors for every tree, so they stay few.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Tree {
     sled: sled::Tree,
     space: Arc<SpaceGuard>,
     damage: Arc<Damage>,
+    /// Of a tree that is asked on the way of a cold request.
+    keys: Option<Arc<Keys>>,
 }
 
 /// Length of the seal behind a value, in bytes.
@@ -113,8 +115,9 @@ impl TreeName {
 
 impl Tree {
     /// `damage` counts and keeps, for all trees, the values that were damaged.
-    pub(super) fn new(sled: sled::Tree, space: Arc<SpaceGuard>, damage: Arc<Damage>) -> Self {
-        Self { sled, space, damage }
+    pub(super) fn new(name: TreeName, sled: sled::Tree, space: Arc<SpaceGuard>, damage: Arc<Damage>) -> Self {
+        let keys = matches!(name, TreeName::Blob | TreeName::Package | TreeName::Metadata);
+        Self { sled, space, damage, keys: keys.then(Arc::default) }
     }
 
     /// The value of `key`.
@@ -128,11 +131,29 @@ impl Tree {
         guarded("read tree", || self.sled.contains_key(key))
     }
 
+    /// Whether there is certainly no value for `key`. Does not block; says no where only a look would tell.
+    pub fn lacks(&self, key: &[u8]) -> bool {
+        self.keys.as_ref().is_some_and(|keys| keys.lack(key))
+    }
+
+    /// Learns which keys there are, for [`Tree::lacks`].
+    pub(super) fn survey(&self) -> Result<(), DiskError> {
+        let Some(keys) = &self.keys else { return Ok(()) };
+        for key in self.sled.iter().keys() {
+            keys.add(&guarded("scan tree", || key)?);
+        }
+        keys.surveyed();
+        Ok(())
+    }
+
     /// Writes a value; not durable before [`super::Database::flush`]. Refused when the disk is nearly full.
     pub fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), DiskError> {
         let value = sealed(key, value);
         let length = u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
         self.space.admit(length).map_err(DiskError::during("write tree"))?;
+        if let Some(keys) = &self.keys {
+            keys.add(key);
+        }
         guarded("write tree", || self.sled.insert(key, value)).map(drop)
     }
 

@@ -30,6 +30,7 @@ use crate::{
     cache::Landing,
     document::packument::{Dist, dist_of},
     ident::StorageId,
+    lanes,
     route::{Document, DocumentRoute, Package, PackageRoute},
     throttle::{Interest, Priority},
     upstream::{
@@ -399,7 +400,7 @@ impl Handler {
         let _room = self.room(entry.length).await;
         let body = self.parts.documents.body(&entry).await?;
         let file = file.clone();
-        tokio::task::spawn_blocking(move || dist_of(&body, &file)).await.ok().flatten()
+        lanes::spawn_blocking(move || dist_of(&body, &file)).await.ok().flatten()
     }
 }
 

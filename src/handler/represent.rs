@@ -21,6 +21,7 @@ use crate::{
         validate_json, validate_xml, without_bom,
     },
     guard::Unreadable,
+    lanes,
     route::{DocumentRoute, Format},
     throttle::Priority,
     upstream::Expect,
@@ -161,7 +162,7 @@ pub(super) async fn off_thread_if_large<T: Send + 'static>(
     length: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    if length <= INLINE { Some(work()) } else { tokio::task::spawn_blocking(work).await.ok() }
+    if length <= INLINE { Some(work()) } else { lanes::spawn_blocking(work).await.ok() }
 }
 
 /// Abbreviates first: what is left out is a few times what is kept, and needs no rewriting.

@@ -1,6 +1,12 @@
 //! The accept loop of one listener.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{self, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::FutureExt as _;
 use ipnet::IpNet;
@@ -26,7 +32,10 @@ use super::{
     tls::Certificates,
     transport::Transport,
 };
-use crate::config::{ClientLimits, Forwarded};
+use crate::{
+    config::{ClientLimits, Forwarded},
+    lanes::{self, Lanes, Seat},
+};
 
 /// How long nothing is accepted after the system said that it has no more sockets.
 const NO_SOCKETS: Duration = Duration::from_millis(100);
@@ -53,6 +62,8 @@ pub struct Door {
     pub limits: Arc<ClientLimits>,
     /// Room for connections, shared with other listeners.
     pub room: Room,
+    /// Where they are served.
+    pub lanes: Lanes,
     /// For TLS.
     pub certificates: Option<Arc<Certificates>>,
     /// How proxies in front say for whom they speak.
@@ -121,18 +132,20 @@ pub async fn serve<A, F>(
     let mut connections = JoinSet::new();
     let mut refreshing = interval(REFRESH);
     refreshing.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let take = |(stream, peer), connections: &mut JoinSet<()>| {
+    let take = |(stream, peer): (net::TcpStream, _), connections: &mut JoinSet<()>| {
         let Ok(place) = door.room.enter() else { return };
-        let parts = (Arc::clone(&app), Arc::clone(&fast));
-        connections.spawn(admit(parts, stream, peer, door.clone(), place, ends.clone()));
+        let (parts, door, ends) = ((Arc::clone(&app), Arc::clone(&fast)), door.clone(), ends.clone());
+        let seat = door.lanes.seat();
+        let runtime = seat.runtime().clone();
+        connections.spawn_on(admit(parts, (stream, peer), door, (place, seat), ends), &runtime);
     };
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener) => accepted,
             Some(_) = connections.join_next() => continue,
             _ = refreshing.tick(), if door.certificates.is_some() => {
                 if let Some(certificates) = door.certificates.clone() {
-                    connections.spawn_blocking(move || refresh(&certificates));
+                    connections.spawn(async move { drop(lanes::spawn_blocking(move || refresh(&certificates)).await) });
                 }
                 continue;
             }
@@ -147,7 +160,7 @@ pub async fn serve<A, F>(
         }
     }
     // The system has told these clients that they are connected.
-    while let Some(Ok(accepted)) = listener.accept().now_or_never() {
+    while let Some(Ok(accepted)) = accept(&listener).now_or_never() {
         take(accepted, &mut connections);
     }
     drop(listener);
@@ -156,6 +169,12 @@ pub async fn serve<A, F>(
     // The same for HTTP/2, on whose connections Pingora waits.
     app.http_cleanup().await;
     while connections.join_next().await.is_some() {}
+}
+
+/// The next connection, which no runtime knows any more.
+async fn accept(listener: &TcpListener) -> io::Result<(net::TcpStream, SocketAddr)> {
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream.into_std()?, peer))
 }
 
 fn refresh(certificates: &Certificates) {
@@ -168,15 +187,19 @@ fn refresh(certificates: &Certificates) {
 
 async fn admit<A, F>(
     (app, fast): (Arc<A>, Arc<F>),
-    stream: TcpStream,
-    peer: SocketAddr,
+    (stream, peer): (net::TcpStream, SocketAddr),
     door: Door,
-    mut place: Place,
+    (mut place, _seat): (Place, Seat),
     ends: Ends,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
     F: FastPath,
 {
+    // Here, so that it is the lane that hears of what comes.
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "a connection was not taken"),
+    };
     let late = |_| Err((Refused::Late, io::Error::from(io::ErrorKind::TimedOut)));
     let opened = timeout(door.limits.header_timeout, door.open(stream, peer, &mut place)).await;
     match opened.unwrap_or_else(late) {

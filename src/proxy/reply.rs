@@ -23,9 +23,13 @@ use crate::{
 
 /// Bytes of a document for one write.
 const WRITE: usize = 256 << 10;
-/// Most bytes of a download in progress for one write: hundreds may follow it. With 200 clients of a package of 50 MB,
+/// Most bytes of a download in progress for one write when hundreds follow it. With 200 clients of a package of 50 MB,
 /// memory grew by 43 MB at 64 KiB and by 19 MB at 16 KiB.
-const FILLING_READ: usize = 16 << 10;
+const SHARED_READ: usize = 16 << 10;
+/// The same when up to [`FEW`] do: a piece as it came.
+const FILLING_READ: usize = 64 << 10;
+/// Followers who get the larger pieces.
+const FEW: usize = 16;
 /// How long one write may take before the client counts as gone; with the largest pieces that is anybody who takes
 /// less than some 4 KiB a second.
 pub const STALL: Duration = Duration::from_secs(60);
@@ -54,6 +58,19 @@ pub(super) enum Payload {
 enum Source {
     Stored(std::sync::Arc<dyn crate::blob::ReadAt>),
     Filling(FillReader),
+}
+
+// === impl Source ===
+
+impl Source {
+    /// Most bytes to read at a time.
+    fn largest(&self) -> usize {
+        match self {
+            Self::Stored(_) => usize::MAX,
+            Self::Filling(reader) if reader.fill().readers() <= FEW => FILLING_READ,
+            Self::Filling(_) => SHARED_READ,
+        }
+    }
 }
 
 /// Sends `reply` as the answer to the request of `session`.
@@ -211,20 +228,21 @@ async fn send_range(
     body: &PackageBody,
     range: std::ops::Range<u64>,
 ) -> Result<()> {
-    let (mut source, largest) = match body {
-        PackageBody::Stored(blob) => (Source::Stored(blob.bytes.clone()), usize::MAX),
+    let mut source = match body {
+        PackageBody::Stored(blob) => Source::Stored(blob.bytes.clone()),
         PackageBody::Filling { fill, length } => {
             if range != (0..*length) {
                 // A part of a body could be complete before the whole of it is checked.
                 fill.verified().await.map_err(|error| broken(&error))?;
             }
             let reader = fill.reader(range.start).map_err(|error| broken(&error))?;
-            (Source::Filling(reader), FILLING_READ)
+            Source::Filling(reader)
         }
     };
     let (mut offset, mut pieces) = (range.start, context.outflow.pieces());
     while offset < range.end {
-        let most = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(pieces.next()).min(largest);
+        let most = usize::try_from(range.end - offset).unwrap_or(usize::MAX);
+        let most = most.min(pieces.next()).min(source.largest());
         let bytes = match &mut source {
             Source::Stored(bytes) => bytes.read_at(offset, most).await.map_err(|error| broken(&error))?,
             Source::Filling(reader) => reader.read_at(offset, most).await.map_err(|error| broken(&error))?,

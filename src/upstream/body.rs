@@ -15,6 +15,7 @@ use http::{HeaderMap, header};
 use tokio::time::timeout;
 
 use super::{BodyStream, UpstreamError, UpstreamResponse};
+use crate::lanes;
 
 /// Encoded bodies above this many bytes are decoded off the async threads: below it takes under a
 /// millisecond, which is less than the trip costs.
@@ -61,7 +62,7 @@ pub async fn decoded(headers: &HeaderMap, body: Bytes, limit: u64) -> Result<Byt
     match Coding::of(headers)? {
         Coding::Identity => Ok(body),
         Coding::Gzip if body.len() <= DECODE_INLINE => gunzip(&body, limit),
-        Coding::Gzip => tokio::task::spawn_blocking(move || gunzip(&body, limit))
+        Coding::Gzip => lanes::spawn_blocking(move || gunzip(&body, limit))
             .await
             .map_err(|error| UpstreamError::Encoding(error.to_string()))?,
     }

@@ -3,25 +3,32 @@
 //! HTTP/1.1 and not h2 on purpose: the service explains its refusals in the reason phrase (facts §4.5), which
 //! h2 does not have. No timeouts in here: [`super::http`] puts one around each call.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashSet, iter, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
 use pingora::{
     Error, ErrorType,
     connectors::{ConnectorOptions, TransportConnector},
     http::RequestHeader,
-    protocols::http::v1::client::HttpSession,
+    protocols::{Stream, http::v1::client::HttpSession},
     tls::{RootCertStore, load_ca_file_into_store, load_platform_certs_incl_env_into_store},
     upstreams::peer::{HttpPeer, Peer},
 };
+use tokio::runtime::Handle;
 
 use super::outgoing::Outgoing;
-use crate::config::upstream::{Scheme, Upstream};
+use crate::{
+    config::upstream::{Scheme, Upstream},
+    lanes,
+};
 
 /// How long an idle connection is kept. Below the 120 s after which the service's front ends close theirs
 /// by default, so that the gate seldom meets a connection that is about to end.
 const POOL_IDLE: Duration = Duration::from_secs(60);
+/// Most keys of the pool that are remembered: hosts with their addresses on each lane.
+const MOST_KEPT: usize = 10_000;
 /// Most informational heads before the final one (RFC 9110 §15.2 allows any number).
 pub const MAX_INFORMATIONAL: usize = 8;
 /// Most fields of a head, and most bytes of their names and values. The service sends some 30, of 3 KiB in all. Pingora
@@ -48,13 +55,17 @@ pub enum HttpError {
 
 /// Makes, keeps and hands out connections.
 pub(super) struct Connector {
-    transport: TransportConnector,
+    transport: Arc<TransportConnector>,
+    /// Keys of the pool under which there may be a connection.
+    kept: Mutex<HashSet<u64>>,
 }
 
 /// One connection with at most one exchange on it.
 pub(super) struct Connection {
     session: HttpSession,
     peer: HttpPeer,
+    /// Where it was made.
+    lane: Option<usize>,
 }
 
 /// The head of a final response.
@@ -112,34 +123,78 @@ impl Connector {
             Some(path) => options.ca_file = Some(checked_ca_file(path)?),
             None => check_system_certificates(settings)?,
         }
-        Ok(Self { transport: TransportConnector::new(Some(options)) })
+        let transport = Arc::new(TransportConnector::new(Some(options)));
+        Ok(Self { transport, kept: Mutex::default() })
     }
 
-    /// An idle connection to `peer`.
+    /// An idle connection to `peer`: of this lane, whose thread is awake when something comes on it, or else of another.
     pub(super) async fn reuse(&self, peer: HttpPeer) -> Option<Connection> {
-        let stream = self.transport.reused_stream(&peer).await?;
-        Some(Connection { session: HttpSession::new_with_options(stream, &peer), peer })
+        let own = (lanes::here(), None);
+        let others = lanes::others().into_iter().map(|(lane, runtime)| (Some(lane), Some(runtime)));
+        for (lane, runtime) in iter::once(own).chain(others) {
+            let peer = on_lane(peer.clone(), lane);
+            if let Some(stream) = self.take(&peer, runtime).await {
+                return Some(Connection::new(stream, peer, lane));
+            }
+        }
+        None
     }
 
     /// A new connection; the error is fit for a log.
     pub(super) async fn connect(&self, peer: HttpPeer) -> Result<Connection, String> {
+        let lane = lanes::here();
+        let peer = on_lane(peer, lane);
         let stream = Box::pin(self.transport.new_stream(&peer)).await.map_err(|error| unconnected(&error))?;
-        Ok(Connection { session: HttpSession::new_with_options(stream, &peer), peer })
+        Ok(Connection::new(stream, peer, lane))
     }
 
     /// Takes a connection back. It is closed unless its exchange is complete and the server keeps it open.
     pub(super) async fn release(&self, connection: Connection) {
-        let Connection { mut session, peer } = connection;
+        let Connection { mut session, peer, lane } = connection;
         session.respect_keepalive();
-        if let Some(stream) = session.reuse().await {
-            self.transport.release_stream(stream, peer.reuse_hash(), Some(POOL_IDLE));
+        let Some(stream) = session.reuse().await else { return };
+        let (transport, key) = (Arc::clone(&self.transport), peer.reuse_hash());
+        let release = move || transport.release_stream(stream, key, Some(POOL_IDLE));
+        match lanes::others().into_iter().find(|(other, _)| Some(*other) == lane) {
+            None => release(),
+            // Only the end of the gate keeps it from being done.
+            Some((_, runtime)) => drop(runtime.spawn(async move { release() }).await),
         }
+        let mut kept = self.kept.lock();
+        if kept.len() >= MOST_KEPT {
+            kept.clear();
+        }
+        kept.insert(key);
+    }
+
+    /// Takes an idle connection out of the pool. It is watched on its own lane, and who takes it on another thread can
+    /// come before the watcher lets go of it, which loses it: so it is taken there.
+    async fn take(&self, peer: &HttpPeer, runtime: Option<Handle>) -> Option<Stream> {
+        let key = peer.reuse_hash();
+        if !self.kept.lock().contains(&key) {
+            return None;
+        }
+        let taken = match runtime {
+            None => self.transport.reused_stream(peer).await,
+            Some(runtime) => {
+                let (transport, peer) = (Arc::clone(&self.transport), peer.clone());
+                runtime.spawn(async move { transport.reused_stream(&peer).await }).await.ok().flatten()
+            }
+        };
+        if taken.is_none() {
+            self.kept.lock().remove(&key);
+        }
+        taken
     }
 }
 
 // === impl Connection ===
 
 impl Connection {
+    fn new(stream: Stream, peer: HttpPeer, lane: Option<usize>) -> Self {
+        Self { session: HttpSession::new_with_options(stream, &peer), peer, lane }
+    }
+
     /// Writes the request and waits for the final head.
     pub(super) async fn ask(&mut self, outgoing: &Outgoing) -> Result<Head, Failure> {
         let request = wire(outgoing).map_err(|e| Failure::new(&e))?;
@@ -179,6 +234,12 @@ impl Connection {
             framing,
         })
     }
+}
+
+/// The peer as the pool knows those connections that were made on a lane.
+fn on_lane(mut peer: HttpPeer, lane: Option<usize>) -> HttpPeer {
+    peer.group_key ^= lane.map_or(0, |lane| lane as u64 + 1);
+    peer
 }
 
 // === impl Failure ===

@@ -32,6 +32,7 @@ use crate::{
         watch::{blocks, may_block},
     },
     ident::StorageId,
+    lanes,
 };
 
 /// Bytes kept in memory of a blob that goes to a file. The window of its fill holds the same ones anyway, and fewer turns
@@ -160,9 +161,9 @@ impl Drop for Draft {
         let path = std::mem::take(&mut self.path);
         // What can't be removed now goes when the store is opened the next time.
         let remove = move || drop::<io::Result<()>>(fs::remove_file(path));
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(|| may_block(remove))),
-            Err(_) => remove(),
+        match lanes::home() {
+            Some(home) => drop(home.spawn_blocking(|| may_block(remove))),
+            None => remove(),
         }
     }
 }

@@ -264,6 +264,10 @@ impl BlobStore for DiskStore {
             return Ok(Some(blob));
         }
         self.vault.counters.missed_in_memory();
+        if self.vault.records.lacks(id.as_bytes()) {
+            self.vault.counters.missed_on_disk();
+            return Ok(None);
+        }
         let found = self.blocking("open blob", move |vault| vault.open(&id)).await?;
         Ok(found.map(|found| self.opened(id, found)))
     }

@@ -155,6 +155,17 @@ impl Fill {
         Ok(FillReader::new(self.clone(), number, self.state.subscribe()))
     }
 
+    /// How many read it now.
+    pub fn readers(&self) -> usize {
+        self.readers.lock().positions.len()
+    }
+
+    /// Whether it has readers, or its first one is yet to come.
+    fn is_followed(&self) -> bool {
+        let readers = self.readers.lock();
+        !readers.seen || !readers.positions.is_empty()
+    }
+
     /// Whether a reader can still be had from the first byte on.
     pub fn joinable(&self) -> bool {
         self.state.borrow().reachable(0).is_ok()

@@ -126,10 +126,14 @@ impl FillWriter {
         Ok(())
     }
 
-    /// Readers get the piece at once; the store may take its time.
+    /// Readers get the piece at once: those on this thread, also those who wait to become one, have their turn before it is
+    /// hashed, and before the source is asked for more, which may have a lot waiting. The store may take its time.
     async fn take_piece(&mut self, piece: Bytes) -> Result<(), FillError> {
-        self.hashing.update(&piece);
         self.fill.state.send_modify(|state| state.receive(piece.clone()));
+        if self.fill.is_followed() {
+            tokio::task::yield_now().await;
+        }
+        self.hashing.update(&piece);
         self.store(piece).await;
         self.make_room().await
     }

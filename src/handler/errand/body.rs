@@ -3,6 +3,7 @@
 use crate::{
     blob::ReadAt,
     handler::{HandlerError, PackageBody, Reply, ReplyBody},
+    lanes,
     lockfile::{Checking, Integrity, nuget_content_hash},
 };
 
@@ -86,5 +87,5 @@ fn take(piece: &[u8], length: u64, checking: &mut Option<Checking<'_>>, is_nuget
 /// NuGet's lockfiles speak of a signed package as it was before it was signed.
 async fn content_holds(package: Vec<u8>, integrity: Integrity) -> bool {
     let work = move || nuget_content_hash(&package, &integrity);
-    tokio::task::spawn_blocking(work).await.unwrap_or(false)
+    lanes::spawn_blocking(work).await.unwrap_or(false)
 }
