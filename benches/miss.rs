@@ -43,7 +43,7 @@ use support::{NPM, PAT, readers};
 
 const MB: usize = 1_000_000;
 /// Downloads of each size and pace, once direct and once through the gate.
-const COLD_ROUNDS: usize = 15;
+const COLD_ROUNDS: usize = 31;
 const WAITERS: usize = 100;
 /// Rounds of the comparison of processor time.
 const FILL_ROUNDS: usize = 5;

@@ -100,11 +100,12 @@ impl Front {
 
 fn gate(simulator: &Simulator, folder: &Path, listen: SocketAddr) -> Result<Process, Failure> {
     let file = folder.join("feedgate.toml");
-    // The peers write no log either.
+    // The peers write no log either, and do not ask for a day and longer whether a packument has changed.
     let text = format!(
         "listen.address = \"{listen}\"\nlisten.threads = 1\nadmin.address = \"127.0.0.1:0\"\nlog.level = \"warn\"\n\
          store.path = \"{}\"\nstore.free_reserve = \"0B\"\nupstream.pkgs = \"{}/{{org}}\"\n\
-         upstream.feeds = \"{}/{{org}}\"\nupstream.blob_hosts = [\"http://{}\"]\n",
+         upstream.feeds = \"{}/{{org}}\"\nupstream.blob_hosts = [\"http://{}\"]\n\
+         metadata.packument.fresh = \"1d\"\n",
         folder.join("store").display(),
         simulator.pkgs_url(),
         simulator.feeds_url(),
