@@ -15,6 +15,7 @@ use pingora::{
     protocols::{Shutdown as _, http::ServerSession},
     server::ShutdownWatch,
 };
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -43,6 +44,9 @@ const NO_SOCKETS: Duration = Duration::from_millis(100);
 /// answered, and told to be the connection's last: a connection that is in use ends between two requests, not on one
 /// that is under way to the gate.
 const FAREWELL: Duration = Duration::from_millis(250);
+/// Bytes that the system takes for a client before it has sent what it has: without a bound a client that stops to read
+/// makes it hold up to 4 MB, and a thousand of them all the memory that it has for TCP.
+const MOST_UNSENT: u32 = 256 << 10;
 /// How often the files of a certificate are looked at.
 const REFRESH: Duration = Duration::from_secs(1);
 
@@ -107,6 +111,7 @@ impl Door {
         }
         let opened = async {
             stream.set_nodelay(true)?;
+            SockRef::from(&stream).set_tcp_notsent_lowat(MOST_UNSENT)?;
             let transport = Transport::open(stream, self.certificates.as_deref()).await?;
             let facts = Facts::new(client, self.certificates.is_some(), proxies);
             Ok(Connection::new(transport, Arc::new(facts), Arc::clone(&self.limits)))

@@ -1,9 +1,12 @@
 //! Hits: answered from memory without a session where nothing is asked for that needs one, and the same as with one.
 
+use std::time::Duration;
+
 use feedgate_simulator::{
     Feed, NpmPackage, NpmVersion, Organisation, Simulator,
     client::{self, Connection, Response, Url},
 };
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::support::{NPM, NUGET, PAT, Scene, contoso, readers, until};
 
@@ -138,4 +141,40 @@ async fn what_is_asked_for_again_and_again_comes_whole_each_time() {
         assert_eq!(head.header("content-length"), Some(first.body.len().to_string().as_str()));
         assert_eq!(connection.unread(), 0);
     }
+}
+
+/// What Linux holds of a connection that nobody has confirmed yet, by the ports of both its ends.
+fn queued(own: u16, peer: u16) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut found = table.lines().filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let mut port = || u16::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok();
+        let ports = (port()?, port()?);
+        let queues = fields.nth(1)?;
+        (ports == (own, peer)).then(|| u64::from_str_radix(queues.split_once(':').unwrap().0, 16).unwrap())
+    });
+    found.next().expect("the connection is there")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_system_holds_little_for_a_client_that_stops_to_read() {
+    let package = NpmPackage::new("p").version("1.0.0", NpmVersion::new().size(40_000_000));
+    let organisation = readers(Organisation::new("contoso").feed(Feed::new("main").npm(package)));
+    let scene = Scene::with(Simulator::builder().organisation(organisation).start().await.unwrap(), "");
+    let path = format!("{NPM}/p/-/p-1.0.0.tgz");
+    assert!(scene.get(&path).await.complete);
+    let (address, credential) = (scene.gate().address(), client::basic("any", PAT));
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {credential}\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let peer = client.local_addr().unwrap().port();
+    let (mut before, mut same) = (0, 0);
+    // Nothing moves any more.
+    while same < 20 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let now = queued(address.port(), peer);
+        same = if now > 0 && now == before { same + 1 } else { 0 };
+        before = now;
+    }
+    assert!(before <= 512 << 10, "{before} bytes");
 }
