@@ -144,11 +144,13 @@ impl Handler {
         self.learn_feeds(request, feed).await;
         let asked = self.asked_feeds(feed);
         let mut objection = self.objection(feed, &asked, wanted).await;
-        if matches!(objection, None | Some(Objection::Unknown { .. }))
-            && self.lacks_ages(feed, &asked, wanted).await
-        {
-            let learned = self.learn_ages(request, feed, wanted).await;
-            objection = self.objection(feed, &asked, wanted).await;
+        if matches!(objection, None | Some(Objection::Unknown { .. })) {
+            let lacks = self.lacks_ages(feed, &asked, wanted).await;
+            let learned = if lacks { self.learn_ages(request, feed, wanted).await } else { Ok(()) };
+            // What was unknown and is not lacked any more was learned by another request between the two looks.
+            if lacks || objection.is_some() {
+                objection = self.objection(feed, &asked, wanted).await;
+            }
             if let (Some(Objection::Unknown { .. }), Err(error)) = (&objection, learned) {
                 // Whether it is refused shows when its age can be asked.
                 return Err(error);
