@@ -147,6 +147,15 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             problem(format!("mount[{index}].access"), format!("\"{}\"", Admission::OPEN), rule);
         }
     }
+    let all = config.access.networks.iter().find(|network| network.prefix_len() == 0);
+    if let Some(all) = all.filter(|_| gateway && !far.is_empty() && !config.access.open) {
+        let rule = format!(
+            "must leave somebody out, since the gate's own credentials would be open to the network; or set `access.open` \
+             to \"{}\"",
+            access::OPEN
+        );
+        problem("access.networks".to_owned(), format!("\"{all}\""), &rule);
+    }
     for (key, value, rule) in far.into_iter().filter(|_| gateway && !asks) {
         let rule = format!(
             "must be {rule}, since the gate's own credentials would be open to the network: set \
@@ -233,6 +242,16 @@ mod tests {
         assert!(config(&format!("access.tokens = \"tokens\"\n{proxied}{GATEWAY}")).is_ok());
         for more in ["access.tokens = \"tokens\"", "access.networks = [\"10.0.0.0/8\", \"fd00::/8\"]"] {
             assert!(listen("0.0.0.0:80", more).is_ok(), "{more}");
+        }
+        for all in ["0.0.0.0/0", "::/0"] {
+            let networks = format!("access.networks = [\"10.0.0.0/8\", \"{all}\"]");
+            let problems = listen("0.0.0.0:80", &networks).unwrap_err();
+            assert!(problems[0].starts_with("`access.networks` must leave somebody out"), "{problems:#?}");
+            assert!(problems[0].contains(OPEN) && problems[0].contains(all), "{problems:#?}");
+            assert!(listen("127.0.0.1:80", &networks).is_ok());
+            let words =
+                format!("access.open = \"{OPEN}\"\nlisten.address = \"0.0.0.0:80\"\n{networks}\n{GATEWAY}");
+            assert!(config(&words).is_ok());
         }
         for open in ["0.0.0.0:80", "[::]:80", "10.0.0.1:80"] {
             let problems = listen(open, "").unwrap_err();
