@@ -61,7 +61,11 @@ pub struct Threads(Vec<(oneshot::Sender<()>, JoinHandle<()>)>);
 // === impl Lanes ===
 
 impl Lanes {
-    /// Starts `count` lanes, or one for each processor if that is 0, each of which says `hello` first.
+    /// Starts `count` lanes, or one for each processor if that is 0, each of which says `hello` first and at its end gives
+    /// its tasks the time `end`.
+    ///
+    /// # Errors
+    /// When the system has no more threads or descriptors.
     pub fn start(count: usize, home: &Handle, end: Duration, hello: fn()) -> io::Result<(Self, Threads)> {
         let count = if count == 0 { thread::available_parallelism().map_or(1, NonZero::get) } else { count };
         let runtime =

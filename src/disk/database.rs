@@ -138,6 +138,9 @@ impl Database {
 
     /// Learns which keys there are, so that who asks for one that is not there need not wait ([`Tree::lacks`]). To be
     /// called once, behind whatever else is done. Blocking.
+    ///
+    /// # Errors
+    /// When the disk cannot be read; then the keys of that tree and of those behind it are looked for as before.
     pub fn survey(&self) -> Result<(), DiskError> {
         TreeName::ALL.into_iter().try_for_each(|name| self.tree(name).survey())
     }

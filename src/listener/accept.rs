@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     config::{ClientLimits, Forwarded},
-    lanes::{self, Lanes, Seat},
+    lanes::{Lanes, Seat},
 };
 
 /// How long nothing is accepted after the system said that it has no more sockets.
@@ -150,7 +150,7 @@ pub async fn serve<A, F>(
             Some(_) = connections.join_next() => continue,
             _ = refreshing.tick(), if door.certificates.is_some() => {
                 if let Some(certificates) = door.certificates.clone() {
-                    connections.spawn(async move { drop(lanes::spawn_blocking(move || refresh(&certificates)).await) });
+                    connections.spawn_blocking(move || refresh(&certificates));
                 }
                 continue;
             }

@@ -91,8 +91,8 @@ pub(super) fn read_config(text: &str) -> Result<Found, Mistake> {
 
 /// The reason may quote a tag, which may be most of the file.
 fn not_xml(line: usize, why: impl fmt::Display) -> Mistake {
-    let words: Vec<_> = why.to_string().split_whitespace().map(str::to_owned).collect();
-    Mistake::at(line, format!("is not XML: {}", clip(&words.join(" "))))
+    let why = why.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    Mistake::at(line, format!("is not XML: {}", clip(&why)))
 }
 
 // === impl Found ===
