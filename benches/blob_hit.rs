@@ -1,9 +1,12 @@
-//! A blob in memory costs no more than looking it up; one on disk is read at the speed of the page cache, in few pieces.
+//! A blob in memory costs no more than looking it up; one on disk is read at the speed of the page cache, in few pieces, and
+//! one that the system has forgotten at about that of the disk.
 
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 
+use std::{fs, io, path::Path, time::Duration};
+
 use bytes::Bytes;
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use feedgate::{
     blob::{BlobError, BlobKind, BlobStore, Digests, DiskStore},
     clock::Clock,
@@ -11,7 +14,8 @@ use feedgate::{
     disk::{Database, DatabaseSettings, StoreDirectory},
     ident::StorageId,
 };
-use tokio::runtime::Runtime;
+use rustix::fs::Advice;
+use tokio::{runtime::Runtime, time::sleep};
 
 /// What is read for one write to a client.
 const READ: usize = 256 << 10;
@@ -25,6 +29,11 @@ const CASES: [(&str, usize, u64, u64); 5] = [
     ("file, 5.8 MB", 5_800_000, 0, 64 << 10),
 ];
 
+/// Length of a blob that is read from the disk.
+const FORGOTTEN: usize = 58_000_000;
+/// What a client takes for a piece, with 1 Gbit/s.
+const TAKES: Duration = Duration::from_millis(2);
+
 type Failure = Box<dyn std::error::Error>;
 
 fn hit(criterion: &mut Criterion) {
@@ -37,7 +46,45 @@ fn hit(criterion: &mut Criterion) {
             bencher.iter(|| runtime.block_on(read(&store, &id)));
         });
     }
+    let Ok((store, id, folder)) = runtime.block_on(store(FORGOTTEN, 0, 0)) else { return };
+    group.throughput(Throughput::Bytes(FORGOTTEN as u64)).sample_size(10);
+    for (name, pause) in [("file, 58 MB, not cached", None), ("the same, slow client", Some(TAKES))] {
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter_batched(
+                || forget(folder.path()),
+                |_| runtime.block_on(read_slowly(&store, &id, pause)),
+                BatchSize::PerIteration,
+            );
+        });
+    }
     group.finish();
+}
+
+/// Lets the system forget what it has of a folder's files.
+fn forget(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            forget(&path)?;
+        } else {
+            let file = fs::File::open(&path)?;
+            file.sync_all()?;
+            rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+        }
+    }
+    Ok(())
+}
+
+async fn read_slowly(store: &DiskStore, id: &StorageId, pause: Option<Duration>) -> Result<u64, BlobError> {
+    let Some(blob) = store.open(id).await? else { return Ok(0) };
+    let mut offset = 0;
+    while offset < blob.stat.length {
+        offset += blob.bytes.read_at(offset, READ).await?.len() as u64;
+        if let Some(pause) = pause {
+            sleep(pause).await;
+        }
+    }
+    Ok(offset)
 }
 
 /// A store with one blob, opened once so that it is where it belongs.
@@ -65,12 +112,7 @@ async fn store(
 }
 
 async fn read(store: &DiskStore, id: &StorageId) -> Result<u64, BlobError> {
-    let Some(blob) = store.open(id).await? else { return Ok(0) };
-    let mut offset = 0;
-    while offset < blob.stat.length {
-        offset += blob.bytes.read_at(offset, READ).await?.len() as u64;
-    }
-    Ok(offset)
+    read_slowly(store, id, None).await
 }
 
 criterion_group!(benches, hit);

@@ -102,7 +102,7 @@ async fn cold() -> io::Result<()> {
         "\n{COLD_ROUNDS} cold downloads of a blob, direct / through the gate, medians\n\n\
          | blob, speed of the service | first byte ms | added | MB/s | ratio |\n|---|---|---|---|---|"
     ))?;
-    let latency = Pace::latency(Duration::from_millis(20));
+    let latency = Pace::latency(Duration::from_millis(20)).exact();
     for (name, size, pace) in [
         ("1 MB, 20 ms and 10 MB/s", MB, latency.bandwidth(10 * MB as u64)),
         ("10 MB, 20 ms and 100 MB/s", 10 * MB, latency.bandwidth(100 * MB as u64)),

@@ -22,6 +22,10 @@ const LEAN_VERSIONS: usize = 220;
 /// Packages with a tarball of this name and about this many bytes.
 const TARBALLS: [(&str, usize); 2] = [("blob-50k", 50_000), ("blob-5m", 5_800_000)];
 
+/// How many versions earlier than the one that is installed a package of a real tree has: the means of twelve parts of as
+/// many packages, counted in the public registry (94 packages of a web team's tree).
+const EARLIER: [usize; 12] = [3, 4, 6, 9, 13, 23, 29, 35, 42, 63, 109, 517];
+
 /// The organisation that everything stands in.
 pub fn organisation(feed: Feed) -> Organisation {
     let token = Token::pat(PAT).label("reader").scope(Scope::Read);
@@ -38,35 +42,53 @@ pub fn feed() -> Feed {
     })
 }
 
-/// A packument of about `length` bytes of which some 15 % are the abbreviated form. What does not repeat from version to
-/// version (hashes, signatures) does not compress in real ones either.
+/// A packument of about `length` bytes of which some 15 % are the abbreviated form.
 fn typical(name: &str, length: usize) -> NpmPackage {
-    let mut noise = Noise(length as u64);
     let count = length.div_ceil(TYPICAL_VERSION);
-    let readme =
-        "A paragraph of the readme, which is much the same for every package.\n\n".repeat(count.min(300));
-    let package = NpmPackage::new(name).field("readme", json!(readme));
-    (0..count).fold(package, |package, patch| {
-        let version = NpmVersion::new()
-            .dependency("left-pad", "^1.3.0")
-            .field("gitHead", json!(noise.hex(40)))
-            .field("scripts", scripts())
-            .field(
-                "repository",
-                json!({ "type": "git", "url": format!("git+ssh://git@example.com/{name}.git") }),
-            )
-            .field("maintainers", people())
-            .field("contributors", people())
-            .field("_npmUser", json!({ "name": "builder", "email": "builder@example.com" }))
-            .field(
-                "_npmOperationalInternal",
-                json!({ "host": "s3", "tmp": format!("tmp/{name}_{}", noise.hex(24)) }),
-            )
-            .field("keywords", json!(["build", "cache", "package", "registry", "proxy", "artifact"]))
-            .field("npm-signature", json!(noise.hex(384)))
-            .field("jest", json!({ "testMatch": ["**/*.test.js"], "coverageThreshold": { "global": 90 } }));
-        package.version(&format!("1.0.{patch}"), version)
+    let mut noise = Noise(length as u64);
+    (0..count).fold(with_readme(name, count), |package, patch| {
+        package.version(&format!("1.0.{patch}"), typical_version(name, &mut noise))
     })
+}
+
+/// What a package had before the version that real clients install: as many versions as a real one may have, none of
+/// which a range asks for.
+pub fn earlier(name: &str) -> NpmPackage {
+    // FNV-1a: any hash will do that gives a name the same number each time.
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let count = EARLIER[(hash % EARLIER.len() as u64) as usize];
+    let mut noise = Noise(hash | 1);
+    (0..count).fold(with_readme(name, count), |package, build| {
+        package.version(&format!("0.0.0-build.{build}"), typical_version(name, &mut noise))
+    })
+}
+
+fn with_readme(name: &str, versions: usize) -> NpmPackage {
+    let readme =
+        "A paragraph of the readme, which is much the same for every package.\n\n".repeat(versions.min(300));
+    NpmPackage::new(name).field("readme", json!(readme))
+}
+
+/// A version with the fields of a real one. What does not repeat from version to version (hashes, signatures) does not
+/// compress in real ones either.
+fn typical_version(name: &str, noise: &mut Noise) -> NpmVersion {
+    NpmVersion::new()
+        .dependency("left-pad", "^1.3.0")
+        .field("gitHead", json!(noise.hex(40)))
+        .field("scripts", scripts())
+        .field("repository", json!({ "type": "git", "url": format!("git+ssh://git@example.com/{name}.git") }))
+        .field("maintainers", people())
+        .field("contributors", people())
+        .field("_npmUser", json!({ "name": "builder", "email": "builder@example.com" }))
+        .field(
+            "_npmOperationalInternal",
+            json!({ "host": "s3", "tmp": format!("tmp/{name}_{}", noise.hex(24)) }),
+        )
+        .field("keywords", json!(["build", "cache", "package", "registry", "proxy", "artifact"]))
+        .field("npm-signature", json!(noise.hex(384)))
+        .field("jest", json!({ "testMatch": ["**/*.test.js"], "coverageThreshold": { "global": 90 } }))
 }
 
 /// A packument of which nearly all is the abbreviated form.

@@ -1,6 +1,6 @@
 //! The gate and its peers, each in front of the same simulated service.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{env, fs, net::SocketAddr, path::Path};
 
 use feedgate_simulator::{Listener, Simulator};
 
@@ -61,7 +61,8 @@ impl Kind {
 impl Front {
     /// Starts a front with an empty store.
     pub fn start(kind: Kind, simulator: &Simulator) -> Result<Self, Failure> {
-        let folder = tempfile::tempdir()?;
+        // On a disk, wherever clients work.
+        let folder = tempfile::tempdir_in(env::temp_dir())?;
         let listen = free_address()?;
         let path = folder.path();
         let (process, origin) = match kind {
@@ -113,7 +114,7 @@ fn gate(simulator: &Simulator, folder: &Path, listen: SocketAddr) -> Result<Proc
     );
     fs::write(&file, text)?;
     let file = file.display().to_string();
-    let program = std::env::var(GATE).unwrap_or_else(|_| env!("CARGO_BIN_EXE_feedgate").to_owned());
+    let program = env::var(GATE).unwrap_or_else(|_| env!("CARGO_BIN_EXE_feedgate").to_owned());
     Process::start(SERVER_CORE, &[&program, "serve", "--config", &file], listen)
 }
 
@@ -180,7 +181,7 @@ fn verdaccio(simulator: &Simulator, folder: &Path, listen: SocketAddr) -> Result
 
 /// Where `deploy/setup --peers` puts what is not in Debian; the same rule as there.
 fn tools() -> Result<std::path::PathBuf, Failure> {
-    let own = std::env::var_os("FEEDGATE_TOOLS").map(std::path::PathBuf::from);
-    let tools = own.or_else(|| std::env::home_dir().map(|home| home.join(".cache/feedgate/tools")));
+    let own = env::var_os("FEEDGATE_TOOLS").map(std::path::PathBuf::from);
+    let tools = own.or_else(|| env::home_dir().map(|home| home.join(".cache/feedgate/tools")));
     Ok(tools.ok_or("neither FEEDGATE_TOOLS nor HOME is set")?.join("bin"))
 }

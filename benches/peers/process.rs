@@ -88,6 +88,14 @@ impl Drop for Process {
     }
 }
 
+/// Processor time of the processes that this one started and that have ended, in seconds.
+pub fn ended_cpu() -> f64 {
+    let fields = stat(std::process::id()).unwrap_or_default();
+    let field =
+        |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or_default();
+    (field(13) + field(14)) / TICKS
+}
+
 /// An address that was free a moment ago: not every server can choose one itself.
 pub fn free_address() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)

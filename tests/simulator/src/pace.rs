@@ -1,7 +1,13 @@
 //! How fast a door answers.
 
+use std::thread;
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
+
+/// What is left of an exact pause to the system's timers: more than the runtime's may be wrong by.
+const EXACT: Duration = Duration::from_millis(2);
 /// Slices per second when a body is sent at a limited speed.
 const SLICES_PER_SECOND: u64 = 50;
 /// A fast network brings much in small parts, not seldom in large ones.
@@ -14,6 +20,8 @@ pub struct Pace {
     pub first_byte: Duration,
     /// Speed of each connection's bodies; `None`: unlimited.
     pub bytes_per_second: Option<u64>,
+    /// Pauses are right to some 50 µs, for which each takes a thread. Otherwise they are right to a millisecond or two.
+    pub exact: bool,
 }
 
 // === impl Pace ===
@@ -21,13 +29,32 @@ pub struct Pace {
 impl Pace {
     /// A pause before every answer.
     pub fn latency(first_byte: Duration) -> Self {
-        Self { first_byte, bytes_per_second: None }
+        Self { first_byte, ..Self::default() }
     }
 
     /// Limits the speed of bodies.
     pub fn bandwidth(mut self, bytes_per_second: u64) -> Self {
         self.bytes_per_second = Some(bytes_per_second);
         self
+    }
+
+    /// Makes the pauses as exact as the system can: to measure what is shorter than a millisecond.
+    pub fn exact(mut self) -> Self {
+        self.exact = true;
+        self
+    }
+
+    /// Waits for so long.
+    pub(crate) async fn pause(&self, time: Duration) {
+        if !self.exact {
+            return sleep(time).await;
+        }
+        let due = Instant::now() + time;
+        if let Some(most) = time.checked_sub(EXACT) {
+            sleep(most).await;
+        }
+        // It fails only if the runtime ends.
+        let _ = spawn_blocking(move || thread::sleep(due.saturating_duration_since(Instant::now()))).await;
     }
 
     /// The size of the slices that a body of `length` bytes is sent in.

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_rustls::rustls::HandshakeKind;
 
 use super::request::{self, ReadError, Request};
@@ -126,7 +126,7 @@ async fn exchange(hub: &Hub, stream: &mut Stream, request: &Request, connection:
     let pace = hub.pace(request.listener);
     let patience = pace.first_byte + admission.delay + first_byte_delay(fault.as_ref());
     if !patience.is_zero() {
-        sleep(patience).await;
+        pace.pause(patience).await;
     }
     let substitute = fault.as_ref().and_then(|fault| substitute(fault, hub));
     let mut reply = match substitute.or_else(|| admission.refusal.clone()) {

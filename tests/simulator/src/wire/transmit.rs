@@ -164,7 +164,7 @@ impl Plan {
             // By the time since the begin: what one sleep is too long by, the next are shorter.
             let ahead = self.pace.due(sent + part.len()).saturating_sub(begun.elapsed());
             if !ahead.is_zero() {
-                sleep(ahead).await;
+                self.pace.pause(ahead).await;
             }
             if let Some(before_last) = before_last.take_if(|_| sent + part.len() == self.body.len()) {
                 before_last();
