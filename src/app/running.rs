@@ -153,7 +153,8 @@ impl Running {
         Ok((running, started))
     }
 
-    async fn maintain(&self) {
+    /// Learns what there is in the store. Others do not notice: it is behind them.
+    async fn look_around(&self) {
         if let Err(error) = self.store.take_stock().await {
             tracing::warn!(%error, "stock of the store was not taken; its figures may be wrong");
         }
@@ -162,6 +163,10 @@ impl Running {
         if let Err(error) = surveyed.and_then(|surveyed| surveyed) {
             tracing::warn!(%error, "keys of the database are not known; each is looked for");
         }
+    }
+
+    async fn maintain(&self, lanes: &Lanes) {
+        lanes.behind(self.look_around()).await;
         let (mut store, mut verdicts) = (interval(MAINTENANCE), interval(PRUNING));
         loop {
             tokio::select! {
@@ -322,6 +327,7 @@ pub(super) async fn run(
     report: mpsc::Sender<Result<Started>>,
     stopped: oneshot::Receiver<()>,
 ) {
+    let lanes = beginning.lanes.clone();
     let (running, started) = match Running::start(beginning).await {
         Ok(started) => started,
         Err(error) => {
@@ -336,7 +342,7 @@ pub(super) async fn run(
     let _ = report.send(Ok(started));
     tokio::select! {
         _ = stopped => {}
-        () = running.maintain() => {}
+        () = running.maintain(&lanes) => {}
     }
     running.drain().await;
 }

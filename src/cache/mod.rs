@@ -48,8 +48,6 @@ use crate::{
 };
 use memory::Memory;
 
-/// Bodies up to this many bytes are hashed where they are: some 40 µs.
-const INLINE: usize = 64 << 10;
 /// Bytes read from a stored body at a time.
 const READ: usize = 256 << 10;
 
@@ -154,7 +152,8 @@ impl DocumentCache {
         };
         let packed = self.read_blob(id).await?;
         let expected = entry.length;
-        let body = blocking(move || unpack(&packed, expected)).await?;
+        let much = usize::try_from(expected).unwrap_or(usize::MAX);
+        let body = lanes::aside(much, move || unpack(&packed, expected)).await??;
         if digest_of(&body).await != entry.digest {
             tracing::warn!(%id, "stored document does not have its digest; dropped");
             let _ = self.blobs.remove(id).await;
@@ -210,7 +209,7 @@ impl DocumentCache {
 
     async fn store_body(&self, body: &Bytes) -> Option<StorageId> {
         let input = body.clone();
-        let (packed, id) = blocking(move || pack(&input)).await?;
+        let (packed, id) = lanes::aside(body.len(), move || pack(&input)).await??;
         let stored = async {
             let mut writer = self.blobs.begin(BlobKind::Document, Some(packed.len() as u64)).await?;
             writer.write(packed).await?;
@@ -281,20 +280,10 @@ impl Default for Turns {
     }
 }
 
-/// Runs CPU work of more than a few hundred microseconds off the I/O threads.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Option<T> + Send + 'static,
-) -> Option<T> {
-    lanes::spawn_blocking(work).await.ok().flatten()
-}
-
 async fn digest_of(body: &Bytes) -> [u8; 32] {
-    if body.len() <= INLINE {
-        return Sha256::digest(body).into();
-    }
     let held = body.clone();
     // An impossible failure yields a digest that no body has, so the document is fetched again.
-    blocking(move || Some(Sha256::digest(&held).into())).await.unwrap_or_default()
+    lanes::compute(body.len(), move || Sha256::digest(&held).into()).await.unwrap_or_default()
 }
 
 /// The keys of `tree` with the blobs that their values name.

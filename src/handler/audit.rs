@@ -13,13 +13,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use super::{
     CacheStatus, Handler, HandlerError, Outcome, Reply, Request,
     permission::{Permission, is_denial},
-    represent::{checked, off_thread_if_large, rewrite_once},
+    represent::{checked, rewrite_once},
 };
 use crate::{
     document::{
         advisories::{Question, empty_report, public_part},
         rewrite::Rewriter,
     },
+    lanes,
     route::{Audit, AuditRoute},
     upstream::{
         Advisories, Answer, Expect, Refused, Service, Target, UpstreamError, UpstreamRequest,
@@ -77,7 +78,7 @@ impl Handler {
     ) -> Result<Option<Reply>, HandlerError> {
         let _room = self.room(body.len() as u64).await;
         let settings = self.parts.audit.clone();
-        let part = off_thread_if_large(body.len(), move || public_part(audit, &body, &settings)).await;
+        let part = lanes::compute(body.len(), move || public_part(audit, &body, &settings)).await;
         let part = part.ok_or_else(|| HandlerError::Internal("an audit's work did not end".to_owned()))?;
         let Question { body, asked, withheld } =
             part.map_err(|error| HandlerError::Body(format!("is not usable: {error}")))?;

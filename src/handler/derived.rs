@@ -16,7 +16,6 @@ use super::{
     CacheStatus, Handler, HandlerError, Reply, Request,
     document::{Represented, document_reply},
     permission::Permission,
-    represent::off_thread_if_large,
 };
 use crate::{
     access::{Audience, Caller},
@@ -27,6 +26,7 @@ use crate::{
         representation::{Encoding, Form, Representation, Variant, joined, negotiate_encoding},
     },
     ident::NpmName,
+    lanes,
     route::{Derived, DerivedRoute, Document, DocumentRoute, Format, PassthroughRoute, Subject},
     upstream::Refusal,
 };
@@ -108,7 +108,7 @@ impl Handler {
         }
         let (body, part) = (whole.representation.body.clone(), part.clone());
         let _room = self.room(body.len() as u64).await;
-        let made = off_thread_if_large(body.len(), move || part.of(&body)).await;
+        let made = lanes::compute(body.len(), move || part.of(&body)).await;
         let made = made.unwrap_or_else(|| Err(DocumentError::Shape("the work did not end".to_owned())));
         let Some(made) = made.map_err(|error| HandlerError::Integrity(error.to_string()))? else {
             return Ok(None);

@@ -22,9 +22,6 @@ use crate::{
     upstream::{Answer, Refused, Service, Target, UpstreamRequest},
 };
 
-/// Bodies above this are checked, rewritten and compressed off the I/O threads: 64 KiB take some 100 µs.
-pub(super) const INLINE: usize = 64 << 10;
-
 /// Documents are private and always asked for again; the entity tag makes that cheap.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
 

@@ -6,11 +6,12 @@
 
 use bytes::Bytes;
 
-use super::{Handler, represent::off_thread_if_large};
+use super::Handler;
 use crate::{
     cache::{Contradiction, PackageEntry, Source},
     document::listing::{Listed, listed},
     ident::{FeedRef, StorageId},
+    lanes,
     route::{Document, DocumentRoute, Format, PackageRoute, Subject},
 };
 
@@ -41,7 +42,7 @@ impl Handler {
     /// Remembers what a listing says, unless something was removed meanwhile.
     pub(super) async fn learn_listed(&self, learning: Learning, body: Bytes) {
         let Learning { feed, removals } = learning;
-        let found = off_thread_if_large(body.len(), move || listed(&body)).await.unwrap_or_default();
+        let found = lanes::compute(body.len(), move || listed(&body)).await.unwrap_or_default();
         if found.is_empty() {
             return;
         }

@@ -400,7 +400,7 @@ impl Handler {
         let _room = self.room(entry.length).await;
         let body = self.parts.documents.body(&entry).await?;
         let file = file.clone();
-        lanes::spawn_blocking(move || dist_of(&body, &file)).await.ok().flatten()
+        lanes::aside(body.len(), move || dist_of(&body, &file)).await.flatten()
     }
 }
 

@@ -6,11 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, header};
 
-use super::{
-    Handler, HandlerError, Request,
-    document::{INLINE, form},
-    guard::Sieve,
-};
+use super::{Handler, HandlerError, Request, document::form, guard::Sieve};
 use crate::{
     cache::{Entry, Landing, RepresentationKey, Respelling},
     document::{
@@ -97,7 +93,7 @@ impl Handler {
         let content_type = HeaderValue::from_str(&key.content_type).ok().filter(|kind| !kind.is_empty());
         let RepresentationKey { form, encoding, format, .. } = key;
         let order = Order { body, rewriter, form, encoding, format, content_type, sieve };
-        let Some(built) = off_thread_if_large(order.body.len(), move || build(order)).await else {
+        let Some(built) = lanes::compute(order.body.len(), move || build(order)).await else {
             return Ok(None);
         };
         let built = built?;
@@ -145,7 +141,7 @@ pub(super) async fn checked(expect: Expect, body: Bytes) -> Result<Bytes, Docume
         Expect::Bytes | Expect::Any => Ok(()),
     };
     let died = || Err(DocumentError::Json("the check did not end".to_owned()));
-    off_thread_if_large(body.len(), check).await.unwrap_or_else(died)?;
+    lanes::compute(body.len(), check).await.unwrap_or_else(died)?;
     Ok(body)
 }
 
@@ -156,13 +152,6 @@ pub(super) fn rewrite_once(rewriter: &Rewriter, content_type: &str, body: &Bytes
     } else {
         rewriter.rewrite_json(body).body
     }
-}
-
-pub(super) async fn off_thread_if_large<T: Send + 'static>(
-    length: usize,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    if length <= INLINE { Some(work()) } else { lanes::spawn_blocking(work).await.ok() }
 }
 
 /// Abbreviates first: what is left out is a few times what is kept, and needs no rewriting.

@@ -20,6 +20,8 @@ use crate::lanes;
 /// Encoded bodies above this many bytes are decoded off the async threads: below it takes under a
 /// millisecond, which is less than the trip costs.
 const DECODE_INLINE: usize = 64 << 10;
+/// How many times as long documents are without their coding, about.
+const UNFOLDS: usize = 8;
 
 /// Content that is unfolded between two looks at how much it has become.
 const PIECE: u64 = 64 << 10;
@@ -62,9 +64,9 @@ pub async fn decoded(headers: &HeaderMap, body: Bytes, limit: u64) -> Result<Byt
     match Coding::of(headers)? {
         Coding::Identity => Ok(body),
         Coding::Gzip if body.len() <= DECODE_INLINE => gunzip(&body, limit),
-        Coding::Gzip => lanes::spawn_blocking(move || gunzip(&body, limit))
+        Coding::Gzip => lanes::aside(body.len() * UNFOLDS, move || gunzip(&body, limit))
             .await
-            .map_err(|error| UpstreamError::Encoding(error.to_string()))?,
+            .unwrap_or_else(|| Err(UpstreamError::Encoding("it was not decoded to its end".to_owned()))),
     }
 }
 

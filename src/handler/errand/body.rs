@@ -86,6 +86,7 @@ fn take(piece: &[u8], length: u64, checking: &mut Option<Checking<'_>>, is_nuget
 
 /// NuGet's lockfiles speak of a signed package as it was before it was signed.
 async fn content_holds(package: Vec<u8>, integrity: Integrity) -> bool {
+    let length = package.len();
     let work = move || nuget_content_hash(&package, &integrity);
-    lanes::spawn_blocking(work).await.unwrap_or(false)
+    lanes::aside(length, work).await.unwrap_or(false)
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 
 use super::{
-    super::{Handler, HandlerError, Request, document::Obtained, represent::off_thread_if_large},
+    super::{Handler, HandlerError, Request, document::Obtained},
     Asked, Version, Wanted, named, whole,
 };
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     cache::{Extent, Seen},
     guard::{Policy, Release, pages, registered, version_list, versions_of},
     ident::{FeedRef, NpmName, NugetId, NugetVersion},
+    lanes,
     route::{Document, DocumentRoute, Hive, Protocol},
 };
 
@@ -55,7 +56,7 @@ impl Handler {
             return;
         }
         let held = body.clone();
-        let releases = off_thread_if_large(body.len(), move || releases(&held)).await.unwrap_or_default();
+        let releases = lanes::compute(body.len(), move || releases(&held)).await.unwrap_or_default();
         let spelled = |(version, told): Release| (spelled(protocol, &version), told);
         let releases = releases.into_iter().map(spelled).collect();
         let key = sighting_key(&route.feed, protocol, &name);
