@@ -31,7 +31,7 @@ use feedgate_simulator::{
 };
 use futures::{StreamExt, stream};
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use measure::{
     Failure, Gate,
@@ -46,6 +46,9 @@ const FEW: usize = 1_000;
 /// Names that are asked for, from all over the store, each once in a round.
 const ASKED: usize = 500;
 const ROUNDS: usize = 7;
+/// How often it is looked whether a gate still computes, and what it may take in between while it does not.
+const LOOK: Duration = Duration::from_millis(250);
+const IDLE: Duration = Duration::from_millis(10);
 /// Writers at once.
 const WRITERS: usize = 8;
 const INDEX_WRITERS: usize = 256;
@@ -76,9 +79,10 @@ async fn entries(count: usize) -> Result<(), Failure> {
     let organisation = readers(Organisation::new("contoso").feed(feed));
     let simulator = Simulator::builder().organisation(organisation).start().await?;
     say(&format!(
-        "\nstores with documents and packages in equal parts; one client asks for {ASKED} of each, after the start and {ROUNDS} times more, in turn\n\n\
-         | entries | filled s | disk MB | start ms: closed / killed | RSS MB | first package p50 / p99 µs, document | package again, document |\n\
-         |---|---|---|---|---|---|---|"
+        "\nstores with documents and packages in equal parts; one client asks for {ASKED} of each, right after the start, \
+         and, once the gate has counted what there is, {ROUNDS} times more, in turn\n\n\
+         | entries | filled s | disk MB | start ms: closed / killed | counted after s | RSS MB | first package p50 / p99 µs, document | package again, document |\n\
+         |---|---|---|---|---|---|---|---|"
     ))?;
     let mut stores = Vec::new();
     for entries in [FEW, count] {
@@ -89,9 +93,16 @@ async fn entries(count: usize) -> Result<(), Failure> {
         let (gate, closed) = started(&simulator, folder.path()).await?;
         gate.kill().await;
         let (gate, killed) = started(&simulator, folder.path()).await?;
-        stores.push(Grown { entries, filled, folder, gate, starts: [closed, killed], rounds: Vec::new() });
+        let (starts, rested, rounds) = ([closed, killed], Duration::ZERO, Vec::new());
+        stores.push(Grown { entries, filled, folder, gate, starts, rested, rounds });
     }
-    for _ in 0..=ROUNDS {
+    for store in &mut stores {
+        store.ask().await?;
+    }
+    for store in &mut stores {
+        store.rest().await;
+    }
+    for _ in 0..ROUNDS {
         for store in &mut stores {
             store.ask().await?;
         }
@@ -107,12 +118,13 @@ async fn entries(count: usize) -> Result<(), Failure> {
             format!("{package:.0} / {package99:.0}, {document:.0} / {document99:.0}")
         };
         say(&format!(
-            "| {} | {:.0} | {:.0} | {:.0} / {:.0} | {:.0} | {} | {} |",
+            "| {} | {:.0} | {:.0} | {:.0} / {:.0} | {:.1} | {:.0} | {} | {} |",
             store.entries,
             store.filled,
             disk(store.folder.path())? as f64 / 1e6,
             ms(store.starts[0]),
             ms(store.starts[1]),
+            store.rested.as_secs_f64(),
             store.gate.memory().0,
             row(first),
             row(again),
@@ -134,6 +146,8 @@ struct Grown {
     gate: Gate,
     /// How long the start took after the store was closed, and after a kill.
     starts: [Duration; 2],
+    /// When it had nothing more to do for itself.
+    rested: Duration,
     /// p50 and p99 in µs, of packages and of documents.
     rounds: Vec<[f64; 4]>,
 }
@@ -141,6 +155,19 @@ struct Grown {
 // === impl Grown ===
 
 impl Grown {
+    /// Waits until the gate computes no more.
+    async fn rest(&mut self) {
+        let begun = Instant::now();
+        loop {
+            let before = self.gate.processor();
+            sleep(LOOK).await;
+            if self.gate.processor() - before <= IDLE {
+                break;
+            }
+        }
+        self.rested = begun.elapsed();
+    }
+
     async fn ask(&mut self) -> Result<(), Failure> {
         let names = (0..ASKED).map(|number| format!("q{:07}", number * (self.entries / 2) / ASKED));
         let documents: Vec<_> = names.collect();
