@@ -40,6 +40,10 @@ fn build(criterion: &mut Criterion) {
     group.bench_function("gzip, abbreviated", |bencher| {
         bencher.iter(|| variant(&short).build(Encoding::Gzip));
     });
+    group.bench_function("zstd, full", |bencher| bencher.iter(|| variant(&document).build(Encoding::Zstd)));
+    group.bench_function("zstd, abbreviated", |bencher| {
+        bencher.iter(|| variant(&short).build(Encoding::Zstd));
+    });
     group.bench_function("dist of one tarball", |bencher| {
         bencher.iter(|| dist_of(&document, "doc-900k-1.0.290.tgz"));
     });

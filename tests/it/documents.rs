@@ -94,6 +94,22 @@ async fn forms_and_encodings_have_tags_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_names_zstd_gets_it() {
+    let scene = Scene::new().await;
+    let path = format!("{NUGET}/index.json");
+    let plain = scene.get_with(&path, &[("Accept-Encoding", "identity")]).await;
+    let packed = scene.get_with(&path, &[("Accept-Encoding", "zstd,gzip,deflate")]).await;
+    assert_eq!(packed.header("content-encoding"), Some("zstd"));
+    assert_eq!(zstd::stream::decode_all(&packed.body[..]).unwrap(), plain.body);
+    assert_ne!(packed.header("etag"), plain.header("etag"));
+    let tag = packed.header("etag").unwrap();
+    for (encoding, status) in [("zstd,gzip,deflate", 304), ("gzip", 200)] {
+        let again = scene.get_with(&path, &[("Accept-Encoding", encoding), ("If-None-Match", tag)]).await;
+        assert_eq!(again.status, status, "{encoding}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn head_has_the_headers_of_get_and_no_body() {
     let scene = Scene::new().await;
     let path = format!("{NPM}/left-pad");
