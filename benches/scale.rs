@@ -107,6 +107,10 @@ async fn entries(count: usize) -> Result<(), Failure> {
             store.ask().await?;
         }
     }
+    table(&stores)
+}
+
+fn table(stores: &[Grown]) -> Result<(), Failure> {
     let mut p99 = Vec::new();
     for store in stores {
         let first = store.rounds[0];
@@ -161,7 +165,7 @@ impl Grown {
         loop {
             let before = self.gate.processor();
             sleep(LOOK).await;
-            if self.gate.processor() - before <= IDLE {
+            if self.gate.processor() <= before + IDLE {
                 break;
             }
         }

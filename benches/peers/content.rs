@@ -58,7 +58,7 @@ pub fn earlier(name: &str) -> NpmPackage {
     let hash = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    let count = EARLIER[(hash % EARLIER.len() as u64) as usize];
+    let count = usize::try_from(hash % EARLIER.len() as u64).map_or(1, |part| EARLIER[part]);
     let mut noise = Noise(hash | 1);
     (0..count).fold(with_readme(name, count), |package, build| {
         package.version(&format!("0.0.0-build.{build}"), typical_version(name, &mut noise))

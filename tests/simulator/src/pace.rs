@@ -45,6 +45,7 @@ impl Pace {
     }
 
     /// Waits for so long.
+    #[expect(clippy::disallowed_methods, reason = "a service that takes its time is what is simulated")]
     pub(crate) async fn pause(&self, time: Duration) {
         if !self.exact {
             return sleep(time).await;
