@@ -2,6 +2,7 @@
 //! one that the system has forgotten at about that of the disk.
 
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
+#![allow(clippy::unwrap_used, reason = "a scene that cannot be set must end the bench loudly")]
 
 use std::{fs, io, path::Path, time::Duration};
 
@@ -37,16 +38,16 @@ const TAKES: Duration = Duration::from_millis(2);
 type Failure = Box<dyn std::error::Error>;
 
 fn hit(criterion: &mut Criterion) {
-    let Ok(runtime) = Runtime::new() else { return };
+    let runtime = Runtime::new().unwrap();
     let mut group = criterion.benchmark_group("blob hit");
     for (name, length, hot, spill) in CASES {
-        let Ok((store, id, _folder)) = runtime.block_on(store(length, hot, spill)) else { return };
+        let (store, id, _folder) = runtime.block_on(store(length, hot, spill)).unwrap();
         group.throughput(Throughput::Bytes(length as u64));
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter(|| runtime.block_on(read(&store, &id)));
         });
     }
-    let Ok((store, id, folder)) = runtime.block_on(store(FORGOTTEN, 0, 0)) else { return };
+    let (store, id, folder) = runtime.block_on(store(FORGOTTEN, 0, 0)).unwrap();
     group.throughput(Throughput::Bytes(FORGOTTEN as u64)).sample_size(10);
     for (name, pause) in [("file, 58 MB, not cached", None), ("the same, slow client", Some(TAKES))] {
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {

@@ -1,6 +1,7 @@
 //! A metadata hit is one lookup and one write: an answer of 8 KB takes hardly longer than a 304 or a 404 of the gate's own.
 
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
+#![allow(clippy::unwrap_used, reason = "a scene that cannot be set must end the bench loudly")]
 
 #[allow(dead_code, reason = "it serves two programs")]
 #[path = "peers/content.rs"]
@@ -26,12 +27,12 @@ const LOADS: [(&str, &str, bool); 4] = [
 type Failure = Box<dyn std::error::Error>;
 
 fn hit(criterion: &mut Criterion) {
-    let Ok(runtime) = Runtime::new() else { return };
-    let Ok((gate, _simulator, _folder)) = runtime.block_on(start()) else { return };
+    let runtime = Runtime::new().unwrap();
+    let (gate, _simulator, _folder) = runtime.block_on(start()).unwrap();
     let mut group = criterion.benchmark_group("document hit");
     for (name, path, known) in LOADS {
         let url = format!("http://{}/{}/{path}", gate.address(), content::NPM);
-        let Ok((mut connection, url, headers)) = runtime.block_on(connect(&url, known)) else { return };
+        let (mut connection, url, headers) = runtime.block_on(connect(&url, known)).unwrap();
         let headers: Vec<(&str, &str)> =
             headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         group.bench_function(name, |bencher| {

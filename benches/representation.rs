@@ -2,6 +2,7 @@
 //! costs most of the rest.
 
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
+#![allow(clippy::unwrap_used, reason = "a scene that cannot be set must end the bench loudly")]
 
 #[allow(dead_code, reason = "it serves two programs")]
 #[path = "peers/content.rs"]
@@ -23,11 +24,11 @@ use tokio::runtime::Runtime;
 const BASE: &str = "http://gate.example.com:4873";
 
 fn build(criterion: &mut Criterion) {
-    let Ok(document) = packument() else { return };
-    let hosts = ServiceHosts::new(&["127.0.0.1"]).map(Arc::new);
+    let document = packument().unwrap();
+    let hosts = ServiceHosts::new(&["http://127.0.0.1/{org}"]).map(Arc::new);
     let base = PublicBase::Path { origin: BASE.to_owned() };
-    let Ok(rewriter) = hosts.and_then(|hosts| Rewriter::new(hosts, &base)) else { return };
-    let Ok(short) = abbreviate(&document).map(Bytes::from) else { return };
+    let rewriter = hosts.and_then(|hosts| Rewriter::new(hosts, &base)).unwrap();
+    let short = abbreviate(&document).map(Bytes::from).unwrap();
     let variant =
         |body: &Bytes| Variant::new(body.clone(), Form::Full, HeaderValue::from_static("application/json"));
     let mut group = criterion.benchmark_group("representation");

@@ -18,6 +18,9 @@ pub const LOAD_CORE: &str = "1";
 
 /// Processor time is counted in hundredths of a second.
 const TICKS: f64 = 100.0;
+/// Where a process's own time stands behind its name, and that of its children that have ended.
+const OWN: usize = 11;
+const ENDED: usize = 13;
 const START: Duration = Duration::from_secs(60);
 
 /// A running server; it ends with the value.
@@ -47,7 +50,7 @@ impl Process {
 
     /// Processor time used so far by the process and its descendants, in seconds.
     pub fn cpu(&self) -> f64 {
-        self.family().iter().filter_map(|pid| ticks(*pid)).sum::<f64>() / TICKS
+        self.family().iter().filter_map(|pid| ticks(*pid, OWN)).sum::<f64>() / TICKS
     }
 
     /// Resident memory of the process and its descendants, in MB.
@@ -90,10 +93,7 @@ impl Drop for Process {
 
 /// Processor time of the processes that this one started and that have ended, in seconds.
 pub fn ended_cpu() -> f64 {
-    let fields = stat(std::process::id()).unwrap_or_default();
-    let field =
-        |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or_default();
-    (field(13) + field(14)) / TICKS
+    ticks(std::process::id(), ENDED).unwrap_or_default() / TICKS
 }
 
 /// An address that was free a moment ago: not every server can choose one itself.
@@ -113,10 +113,10 @@ fn stat(pid: u32) -> Option<Vec<String>> {
     Some(text.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect())
 }
 
-/// User and system time, in ticks.
-fn ticks(pid: u32) -> Option<f64> {
+/// User and system time, in ticks: the field `first` and the next one.
+fn ticks(pid: u32, first: usize) -> Option<f64> {
     let fields = stat(pid)?;
-    Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
+    Some(fields.get(first)?.parse::<f64>().ok()? + fields.get(first + 1)?.parse::<f64>().ok()?)
 }
 
 fn status_kib(pid: u32, name: &str) -> Option<f64> {

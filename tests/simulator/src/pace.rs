@@ -70,3 +70,22 @@ impl Pace {
         self.bytes_per_second.map(micros).map_or(Duration::ZERO, Duration::from_micros)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::Pace;
+
+    #[tokio::test]
+    async fn an_exact_pause_is_never_too_short() {
+        let pace = Pace::default().exact();
+        for micros in [0, 300, 2_000, 3_400] {
+            let (time, begun) = (Duration::from_micros(micros), Instant::now());
+            pace.pause(time).await;
+            assert!(begun.elapsed() >= time, "{time:?}");
+        }
+    }
+}
