@@ -4,15 +4,19 @@
 //! ends in bytes that are stored already. A download is followed by everybody who wants the same content,
 //! whatever package, feed or organisation leads there: each of them was let through by the service itself.
 
+mod located;
 mod reply;
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use futures::{FutureExt as _, future::join};
 use http::{Method, header};
 use tokio::time::Instant;
 
-pub(super) use self::reply::reply;
+pub(super) use self::{
+    located::{Found, Located},
+    reply::reply,
+};
 
 use super::{
     CacheStatus, Handler, HandlerError, PackageBody, Reply, Request,
@@ -44,27 +48,6 @@ use crate::{
 const TRIES: usize = 2;
 /// What no package is.
 const EMPTY: &str = "the service sent nothing where a package was due";
-
-/// Where a package's bytes are.
-#[derive(Clone)]
-pub(super) enum Located {
-    /// In the store.
-    Stored(Blob),
-    /// On their way.
-    Filling { fill: Arc<Fill>, id: Option<StorageId> },
-    /// Nowhere.
-    Failed(HandlerError),
-    /// Nobody says where.
-    Unanswered(HandlerError),
-}
-
-/// A package's bytes and what the answer says of them.
-pub(super) struct Found {
-    pub(super) body: PackageBody,
-    pub(super) id: Option<StorageId>,
-    pub(super) named_at: Option<SystemTime>,
-    pub(super) cache: CacheStatus,
-}
 
 // === impl Handler ===
 
@@ -168,17 +151,21 @@ impl Handler {
         let deadline = Instant::now() + self.parts.head_patience;
         let mut tries = TRIES;
         loop {
-            let work = |interest| self.clone().locating(request.clone(), route.clone(), deadline, interest);
+            let shared = flight != own;
+            let work = |interest| {
+                self.clone().locating(request.clone(), route.clone(), (deadline, shared), interest)
+            };
             let (located, joined) =
                 self.locations.run(&flight, request.priority(Priority::Package), work).await;
-            let failure = match located.unwrap_or_else(died) {
-                Located::Failed(HandlerError::Refused(_)) if joined && flight != own => {
+            let failure = match located.unwrap_or_else(Located::died) {
+                Located::Failed(HandlerError::Refused(_)) if joined && shared => {
                     // Somebody else's credential was refused: ask with this caller's own.
                     flight.clone_from(&own);
                     continue;
                 }
                 Located::Unanswered(error) if !error.is_abandoned() => return Err(error),
                 Located::Failed(error) | Located::Unanswered(error) => error,
+                Located::Known(found) => return Ok(found),
                 Located::Stored(blob) => return Ok(Found::stored(blob, joined)),
                 Located::Filling { fill, id } => match self.follow(request, fill, id, joined).await {
                     Ok(found) => return Ok(found),
@@ -189,7 +176,7 @@ impl Handler {
             if tries == 0 || !is_worth_another_try(&failure) || Instant::now() >= deadline {
                 return Err(failure);
             }
-            self.locations.drop_dead(&flight, is_dead);
+            self.locations.drop_dead(&flight, Located::is_dead);
         }
     }
 
@@ -231,13 +218,18 @@ impl Handler {
         Ok(Found { body: PackageBody::Filling { fill, length }, id, named_at: None, cache })
     }
 
+    /// Asks where a package is. `shared`: whoever may read the feed may have what comes of it, and so what is stored.
     async fn locating(
         self,
         request: Request,
         route: PackageRoute,
-        deadline: Instant,
+        (deadline, shared): (Instant, bool),
         interest: Interest,
     ) -> Landing<Located> {
+        // Nothing was there when the request looked; another flight may have landed since.
+        if shared && let Some(found) = self.stored(&route).await {
+            return Landing::now(Located::Known(found));
+        }
         let (key, removals) = (self.package_key(&route), self.removals(&route));
         if let Err(error) = self.may_ask(&request.caller, Some(&route.feed)) {
             return Landing::now(Located::Failed(error));
@@ -273,7 +265,7 @@ impl Handler {
                 self.remember(&route.key(), blob.id, removals).await;
                 Landing::now(located)
             }
-            Located::Failed(_) | Located::Unanswered(_) => Landing::now(located),
+            Located::Known(_) | Located::Failed(_) | Located::Unanswered(_) => Landing::now(located),
             Located::Filling { fill, id } => {
                 self.arriving.insert(&key, fill, *id);
                 let linger = self.clone().concluding(Arc::clone(fill), route, key, removals).boxed();
@@ -303,12 +295,18 @@ impl Handler {
                     return Located::Stored(blob);
                 }
                 let flight = id.map_or_else(|| key.to_owned(), |id| id.to_string());
-                self.downloads.drop_dead(&flight, is_dead);
+                self.downloads.drop_dead(&flight, Located::is_dead);
                 let (handler, wanted) = (self.clone(), (request.clone(), route.clone()));
                 let work = |interest| {
                     let asker = self.asker(request, interest, Urgency::Needed);
                     let again = UpstreamRequest { asker, ..question.clone() };
                     async move {
+                        // Another download of it may have ended since.
+                        if let Some(id) = &id
+                            && let Some(blob) = handler.open(id).await
+                        {
+                            return Landing::now(Located::Stored(blob));
+                        }
                         // The packument is read while the blob host is asked.
                         let response = handler.parts.service.package(location, again);
                         let (response, dist) = join(response, handler.dist(&wanted.0, &wanted.1)).await;
@@ -316,10 +314,10 @@ impl Handler {
                             Ok(response) => handler.fill(response, id, dist.as_ref()),
                             Err(error) => Located::Failed(error),
                         };
-                        Landing { linger: lingering(&located), value: located }
+                        Landing { linger: located.lingering(), value: located }
                     }
                 };
-                self.downloads.run_for(&flight, waiters, work).await.0.unwrap_or_else(died)
+                self.downloads.run_for(&flight, waiters, work).await.0.unwrap_or_else(Located::died)
             }
         }
     }
@@ -404,21 +402,6 @@ impl Handler {
     }
 }
 
-// === impl Found ===
-
-impl Found {
-    fn stored(blob: Blob, collapsed: bool) -> Self {
-        let id = Some(blob.id);
-        // The service was asked where the bytes are, and they were here: no download.
-        Self {
-            body: PackageBody::Stored(blob),
-            id,
-            named_at: None,
-            cache: CacheStatus::Refreshed { collapsed },
-        }
-    }
-}
-
 /// Whether an answer that came without a redirect, and so without a content hash, says itself that it is no package.
 fn is_document(response: &UpstreamResponse) -> bool {
     let kind =
@@ -453,33 +436,8 @@ fn failure(error: &UpstreamError) -> FillError {
     FillError::Upstream(error.to_string())
 }
 
-fn lingering(located: &Located) -> Option<futures::future::BoxFuture<'static, ()>> {
-    match located {
-        Located::Filling { fill, .. } => {
-            let fill = Arc::clone(fill);
-            Some(async move { drop(fill.finished().await) }.boxed())
-        }
-        Located::Stored(_) | Located::Failed(_) | Located::Unanswered(_) => None,
-    }
-}
-
 fn own_flight(key: &str, caller: &Caller) -> String {
     format!("{key}\n{}", super::document::hex(caller))
-}
-
-fn died() -> Located {
-    Located::Failed(HandlerError::Internal("a download died".to_owned()))
-}
-
-/// Whether a flight's value is of no more use: its download failed, or can't be joined from the start.
-fn is_dead(located: &Located) -> bool {
-    match located {
-        Located::Stored(_) => false,
-        Located::Failed(_) | Located::Unanswered(_) => true,
-        Located::Filling { fill, .. } => {
-            !fill.joinable() || fill.finished().now_or_never().is_some_and(|outcome| outcome.is_err())
-        }
-    }
 }
 
 fn is_worth_another_try(error: &HandlerError) -> bool {

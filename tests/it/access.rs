@@ -1,8 +1,12 @@
 //! Who gets what is stored: the service's word decides.
 
-use feedgate_simulator::Simulator;
+use std::time::Duration;
 
-use crate::support::{EXPIRED_PAT, FORBIDDEN_PAT, NPM, NUGET, OTHER_PAT, Scene, contoso};
+use feedgate_simulator::{
+    Fault, FaultKind, Feed, Matcher, NpmPackage, NpmVersion, Organisation, Simulator, Times,
+};
+
+use crate::support::{EXPIRED_PAT, FORBIDDEN_PAT, NPM, NUGET, OTHER_PAT, Scene, contoso, readers, until};
 
 const TARBALL: &str = "left-pad/-/left-pad-1.3.0.tgz";
 
@@ -71,6 +75,30 @@ async fn another_reader_costs_one_small_question_and_no_download() {
     }
     let asked: Vec<_> = scene.simulator.requests().iter().map(|request| request.path.clone()).collect();
     assert_eq!(asked.len(), 1, "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_while_the_service_is_asked_about_a_caller_is_not_asked_for_again() {
+    let version = NpmVersion::new().size(4_000);
+    let feed = Feed::new("main").public().npm(NpmPackage::new("left-pad").version("1.3.0", version));
+    let organisation = readers(Organisation::new("contoso").feed(feed));
+    let scene = Scene::with(Simulator::builder().organisation(organisation).start().await.unwrap(), "");
+    let tarball = format!("{NPM}/{TARBALL}");
+    assert_eq!(scene.get(&format!("{NPM}/left-pad")).await.status, 200);
+    let strangers_question = Matcher::custom(|request| request.header("authorization").is_none());
+    let slow = FaultKind::Slow { bytes_per_second: 1 << 30, first_byte_delay: Duration::from_millis(1_000) };
+    scene.simulator.fault(Fault::new(strangers_question.and(Matcher::pkgs()), slow, Times::Once));
+    scene.simulator.clear_log();
+    let stranger = scene.get_as(None, &tarball, &[]);
+    let reader = async {
+        until(async || !scene.simulator.requests().is_empty()).await;
+        scene.get(&tarball).await
+    };
+    let (stranger, reader) = tokio::join!(stranger, reader);
+    assert_eq!((reader.header("x-cache"), stranger.header("x-cache")), (Some("MISS"), Some("HIT")));
+    assert_eq!((stranger.status, stranger.body), (200, reader.body));
+    let asked = scene.simulator.requests().into_iter().filter(|request| request.path.ends_with(".tgz"));
+    assert_eq!(asked.count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

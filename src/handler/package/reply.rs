@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
     super::{Reply, ReplyBody, Request},
-    Found,
+    located::Found,
 };
 use crate::route::{Package, PackageRoute, Protocol};
 
