@@ -20,7 +20,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 
 use super::{
@@ -42,8 +42,10 @@ use crate::{
 const NO_SOCKETS: Duration = Duration::from_millis(100);
 /// How long the connections that there are may bring one more request when no more are taken. Each such request is
 /// answered, and told to be the connection's last: a connection that is in use ends between two requests, not on one
-/// that is under way to the gate.
+/// that is under way to the gate. One that is admitted only then, after a handshake or on a busy machine, has as long.
 const FAREWELL: Duration = Duration::from_millis(250);
+/// What the system has already got for a connection is heard of within this.
+const HEARSAY: Duration = Duration::from_millis(1);
 /// Bytes that the system takes for a client before it has sent what it has: without a bound a client that stops to read
 /// makes it hold up to 4 MB, and a thousand of them all the memory that it has for TCP.
 const MOST_UNSENT: u32 = 256 << 10;
@@ -229,12 +231,17 @@ where
 {
     let mut connection = Box::new(connection);
     let mut left = limits.requests_per_connection;
-    let mut farewell = pin!(ends.farewell.wait_for(|over| *over));
+    let admitted = Instant::now();
+    let mut farewell = pin!(async {
+        // An error says that nobody is there any more to wait.
+        let _ = ends.farewell.wait_for(|over| *over).await;
+        sleep_until((admitted + FAREWELL).max(Instant::now() + HEARSAY)).await;
+    });
     while left > 0 {
         let came = tokio::select! {
             biased;
             came = connection.await_request() => came,
-            _ = &mut farewell => Ok(false),
+            () = &mut farewell => Ok(false),
         };
         if !matches!(came, Ok(true)) {
             break;

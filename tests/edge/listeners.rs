@@ -25,7 +25,7 @@ use tokio_rustls::{
 };
 
 use super::support::{Act, Seen, json};
-use super::{A, PACKUMENT, Scene};
+use super::{A, PACKUMENT, Scene, stop};
 
 /// Names and values.
 type Headers<'a> = &'a [(&'a str, &'a str)];
@@ -471,4 +471,23 @@ async fn a_proxy_header_comes_first_and_counts_for_its_client() {
     let stream = TcpStream::connect(address).await.unwrap();
     assert_eq!(exchange(stream, &format!("{}{request}", line("192.0.2.1"))).await, "", "not from a proxy");
     scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_admitted_while_the_gate_drains_has_time_to_say_what_it_wants() {
+    let trusting = listener(None, Forwarded::ProxyProtocol, &["127.0.0.0/8"]);
+    let patient = |config: &mut Config| config.listen.drain_timeout = Duration::from_secs(30);
+    let (scene, address) = scene_with(trusting, patient).await;
+    let line = b"PROXY TCP4 192.0.2.1 10.0.0.1 4000 443\r\n";
+    let mut late = TcpStream::connect(address).await.unwrap();
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(line).await.unwrap();
+    let stopping = tokio::spawn(stop(scene.gate));
+    assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0, "it had brought no request in time");
+    late.write_all(line).await.unwrap();
+    // As far as its request has to go.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let answer = exchange(late, &request("")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    stopping.await.unwrap();
 }
