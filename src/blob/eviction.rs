@@ -111,11 +111,11 @@ struct Books {
     count: Option<Count>,
 }
 
-/// A count of what is stored, part by part: ids with the same first byte are one part.
+/// A count of what is stored, in the order of ids.
 #[derive(Debug, Default)]
 struct Count {
-    /// Parts counted so far. What changes in them since is in the totals too.
-    parts: usize,
+    /// All ids below this are counted. What changes in them since is in the totals too.
+    below: Vec<u8>,
     totals: Totals,
 }
 
@@ -240,16 +240,16 @@ impl Budget {
         self.books.lock().change(id, |totals| totals.subtract_all(&Totals::of(place, length)));
     }
 
-    /// Takes `recalled` for what is stored until a count, which begins with the lowest part, is over.
+    /// Takes `recalled` for what is stored until a count, which begins with the lowest id, is over.
     pub(super) fn begin_count(&self, recalled: Totals) {
         *self.books.lock() = Books { totals: recalled, count: Some(Count::default()) };
     }
 
-    /// Takes what the next part holds. Nothing may change in that part meanwhile.
-    pub(super) fn count(&self, part: Totals) {
+    /// Takes what the ids hold that are `below` a bound and were not counted yet. Nothing of it may change meanwhile.
+    pub(super) fn count(&self, below: Vec<u8>, more: Totals) {
         if let Some(count) = &mut self.books.lock().count {
-            count.parts += 1;
-            count.totals.add_all(&part);
+            count.below = below;
+            count.totals.add_all(&more);
         }
     }
 
@@ -268,7 +268,7 @@ impl Books {
     fn change(&mut self, id: &StorageId, change: impl Fn(&mut Totals)) {
         change(&mut self.totals);
         if let Some(count) = &mut self.count
-            && usize::from(id.as_bytes()[0]) < count.parts
+            && id.as_bytes()[..] < count.below[..]
         {
             change(&mut count.totals);
         }
@@ -416,18 +416,16 @@ mod tests {
         let mut part = Totals::default();
         part.add(Place::File, 1_000);
         part.add(Place::Chunks, 10);
-        budget.count(part);
+        budget.count(vec![1], part);
         budget.subtract(&first, Place::Chunks, 10);
         budget.add(&first, Place::File, 5_000);
         budget.add(&last, Place::File, 70);
-        for _ in 1..255 {
-            budget.count(Totals::default());
-        }
+        budget.count(vec![255], Totals::default());
         budget.subtract(&last, Place::File, 70);
         budget.add(&last, Place::Chunks, 30);
         let mut part = Totals::default();
         part.add(Place::Chunks, 30);
-        budget.count(part);
+        budget.count([last.as_bytes(), &[0][..]].concat(), part);
         budget.add(&last, Place::File, 1);
         budget.end_count();
         let mut expected = Totals::default();

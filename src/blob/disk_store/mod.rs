@@ -86,8 +86,11 @@ impl DiskStore {
     /// Counts what is stored and clears what a crash left behind. To be called once after [`DiskStore::open`], behind
     /// whatever else is done with the store.
     pub async fn take_stock(&self) -> Result<(), BlobError> {
-        for part in 0..=u8::MAX {
-            self.blocking("count blobs", move |vault| vault.count_part(part)).await?;
+        for number in 0..=u8::MAX {
+            let mut part = Some(self.blocking("list files", move |vault| vault.begin_part(number)).await?);
+            while let Some(counted) = part {
+                part = self.blocking("count blobs", move |vault| vault.count_step(counted)).await?;
+            }
         }
         self.vault.budget.end_count();
         let mut after = None;

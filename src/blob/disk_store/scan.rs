@@ -5,9 +5,9 @@
 //! first every record and every file, one *part* (ids with the same first byte) after the other, then every entry
 //! of the eviction order.
 //!
-//! A part is counted under its stripe, which everything that changes a blob of that part holds too. What changes in
-//! a part that was counted already is added to the count (`Budget`), so the totals are exact once it is over. Memory:
-//! the names of one part's files.
+//! It is done in small steps, each under the part's stripe, which everything that changes a blob of that part holds
+//! too: whoever stores one waits for a step, not for a part. What changes in what was counted already is added to the
+//! count (`Budget`), so the totals are exact once it is over. Memory: the names of one part's files.
 
 use std::{
     collections::HashSet,
@@ -32,8 +32,17 @@ use crate::{
 
 /// Key of the totals in their tree.
 const TOTALS: &[u8] = b"totals";
-/// Entries of the eviction order looked at in one step.
-const STEP: usize = 4096;
+/// Records, or entries of the eviction order, looked at in one step.
+const STEP: usize = if cfg!(test) { 4 } else { 256 };
+
+/// A part that is being counted.
+pub(super) struct Part {
+    number: u8,
+    /// Its files that no record was found of yet.
+    files: HashSet<StorageId>,
+    /// Where the next step begins.
+    next: Vec<u8>,
+}
 
 // === impl Vault ===
 
@@ -52,41 +61,85 @@ impl Vault {
         Ok(if written.as_deref() == Some(&bytes) { Ok(()) } else { self.totals.insert(TOTALS, &bytes) }?)
     }
 
-    /// Counts the blobs whose ids begin with `part` and clears what is not whole. To be called for each part once, in
-    /// order.
-    pub(super) fn count_part(&self, part: u8) -> Result<(), BlobError> {
-        let _stripe = self.stripe_of(part);
-        let mut files = self.files_of(part)?;
+    /// Begins to count the blobs whose ids begin with `number`. To be called for each once, in order, with
+    /// [`Vault::count_step`] until that part is over.
+    pub(super) fn begin_part(&self, number: u8) -> Result<Part, BlobError> {
+        let _stripe = self.stripe_of(number);
+        Ok(Part { number, files: self.files_of(number)?, next: vec![number] })
+    }
+
+    /// Counts the next blobs of a part and clears what is not whole; `None` once the part is over.
+    pub(super) fn count_step(&self, mut part: Part) -> Result<Option<Part>, BlobError> {
+        let _stripe = self.stripe_of(part.number);
         let mut counted = Totals::default();
-        for entry in self.records.scan_prefix(&[part]) {
+        let mut last = None;
+        for entry in self.records.range(&part.next[..]..).take(STEP) {
             let (key, value) = entry?;
-            match (StorageId::from_bytes(&key), Record::decode(&value)) {
-                (Some(id), Some(record)) => {
-                    let has_file = files.remove(&id);
-                    if record.place == Place::File && !has_file {
-                        self.counters.orphan();
-                        self.records.remove(&key)?;
-                        self.hot.remove(&id);
-                    } else {
-                        self.order(&id, &record)?;
-                        counted.add(record.place, record.stat.length);
-                        if record.place == Place::Chunks && has_file {
-                            self.drop_file(&id)?;
-                        }
-                    }
-                }
-                (id, _) => {
-                    self.counters.damaged();
-                    self.records.remove(&key)?;
-                    if let Some(id) = id {
-                        files.remove(&id);
-                        self.clear_unreadable(&id)?;
+            if key.first() != Some(&part.number) {
+                break;
+            }
+            self.count_record(&key, &value, &mut part.files, &mut counted)?;
+            last = Some(key);
+        }
+        let Some(last) = last else {
+            self.drop_files(part.files)?;
+            // Above every id of the part, and below every one of the next.
+            let end = part.number.checked_add(1).map_or_else(|| vec![u8::MAX; 64], |next| vec![next]);
+            self.budget.count(end, Totals::default());
+            return Ok(None);
+        };
+        part.next = [&last[..], &[0]].concat();
+        self.budget.count(part.next.clone(), counted);
+        Ok(Some(part))
+    }
+
+    /// Counts a record, or removes it. `files`: those of its part that no record was found of yet.
+    fn count_record(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        files: &mut HashSet<StorageId>,
+        counted: &mut Totals,
+    ) -> Result<(), BlobError> {
+        match (StorageId::from_bytes(key), Record::decode(value)) {
+            (Some(id), Some(record)) => {
+                // One may have come, or gone, since they were listed.
+                let has_file = match (record.place, files.remove(&id)) {
+                    (Place::File, true) => true,
+                    (Place::Chunks, false) => false,
+                    (Place::File, false) | (Place::Chunks, true) => self.has_file(&id)?,
+                };
+                if record.place == Place::File && !has_file {
+                    self.counters.orphan();
+                    self.records.remove(key)?;
+                    self.hot.remove(&id);
+                } else {
+                    self.order(&id, &record)?;
+                    counted.add(record.place, record.stat.length);
+                    if record.place == Place::Chunks && has_file {
+                        self.drop_file(&id)?;
                     }
                 }
             }
+            (id, _) => {
+                self.counters.damaged();
+                self.records.remove(key)?;
+                if let Some(id) = id {
+                    files.remove(&id);
+                    self.clear_unreadable(&id)?;
+                }
+            }
         }
-        files.iter().try_for_each(|id| self.drop_file(id))?;
-        self.budget.count(counted);
+        Ok(())
+    }
+
+    /// Removes files that no record was found of. Their blobs may have been stored, or evicted, since they were listed.
+    fn drop_files(&self, files: HashSet<StorageId>) -> Result<(), BlobError> {
+        for id in files {
+            if !self.records.contains(id.as_bytes())? && self.has_file(&id)? {
+                self.drop_file(&id)?;
+            }
+        }
         Ok(())
     }
 
@@ -141,6 +194,10 @@ impl Vault {
         Ok(files)
     }
 
+    fn has_file(&self, id: &StorageId) -> Result<bool, BlobError> {
+        self.database.directory().blob(id).try_exists().map_err(failed("look for file"))
+    }
+
     fn drop_file(&self, id: &StorageId) -> Result<(), BlobError> {
         self.counters.orphan();
         self.remove_file(id).map(drop)
@@ -155,3 +212,6 @@ fn children(folder: &Path) -> Result<Vec<PathBuf>, BlobError> {
         children => children.map_err(failed("read directory")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,6 @@ use crate::{
     blob::{
         Digests, Tier,
         conformance::{conformance, conformance_model, id_of, pattern, read_range, store_blob},
-        eviction::recency_key,
         record::Record,
     },
     clock::Clock,
@@ -35,7 +34,7 @@ pub(super) const SMALL: usize = 40_000;
 
 /// A place for one store after the other, and the time there.
 pub(super) struct Place {
-    root: TempDir,
+    pub(super) root: TempDir,
     clock: Clock,
     pub(super) settings: StoreSettings,
 }
@@ -60,7 +59,7 @@ impl Place {
         store
     }
 
-    async fn open_uncounted(&self) -> DiskStore {
+    pub(super) async fn open_uncounted(&self) -> DiskStore {
         let settings = DatabaseSettings {
             page_cache: self.settings.page_cache,
             free_reserve: self.settings.free_reserve,
@@ -87,7 +86,7 @@ impl Place {
         self.root.path().join("blobs").join(&hex[..2]).join(hex)
     }
 
-    fn count_files(&self, folder: &str) -> usize {
+    pub(super) fn count_files(&self, folder: &str) -> usize {
         count_files(&self.root.path().join(folder))
     }
 }
@@ -240,97 +239,6 @@ async fn a_restart_keeps_blobs_and_figures() {
         page.iter().map(|(id, stat)| (*id, stat.length)).collect::<Vec<_>>(),
         [(id_of(2), LARGE as u64)]
     );
-}
-
-#[tokio::test]
-async fn a_store_serves_before_its_stock_is_taken() {
-    let place = Place::new(256 * MIB);
-    let store = place.open().await;
-    for name in 1..=4 {
-        place.store(&store, name, &pattern(LARGE)).await;
-    }
-    store.maintain().await.unwrap();
-    let before = store.vault.budget.totals();
-    drop(store);
-
-    let store = place.open_uncounted().await;
-    assert_eq!(store.vault.budget.totals(), before, "those written down last");
-    assert_eq!(read(&store, 1).await.unwrap(), pattern(LARGE));
-    // Parts 0 to 2 are counted; what changes then is on both sides of the border.
-    (0..=2).for_each(|part| store.vault.count_part(part).unwrap());
-    for name in [0, 5] {
-        place.store(&store, name, &pattern(SMALL)).await;
-    }
-    for name in [2, 4] {
-        assert!(store.remove(&id_of(name)).await.unwrap());
-    }
-    (3..=255).for_each(|part| store.vault.count_part(part).unwrap());
-    let recalled = store.vault.budget.totals();
-    store.vault.budget.end_count();
-    assert_eq!(store.vault.budget.totals(), recalled);
-    assert_eq!((recalled.blobs, recalled.payload), (4, 2 * (LARGE + SMALL) as u64));
-    assert_eq!(names(&store).await, [0, 1, 3, 5]);
-}
-
-#[tokio::test]
-async fn a_store_that_was_killed_is_counted_behind_the_requests() {
-    let place = Place::new(256 * MIB);
-    let store = place.open().await;
-    for name in 1..=4 {
-        place.store(&store, name, &pattern(LARGE)).await;
-    }
-    let before = store.vault.budget.totals();
-    drop(store);
-
-    let store = place.open_uncounted().await;
-    assert_eq!(store.usage().blobs, 0, "nothing was written down");
-    // More is taken away than is known of.
-    assert!(store.remove(&id_of(1)).await.unwrap());
-    place.store(&store, 1, &pattern(LARGE)).await;
-    store.take_stock().await.unwrap();
-    assert_eq!(store.vault.budget.totals(), before);
-}
-
-#[tokio::test]
-async fn what_a_crash_left_behind_is_cleared() {
-    let place = Place::new(256 * MIB);
-    let store = place.open().await;
-    for (name, length) in [(1, SMALL), (2, LARGE), (3, LARGE), (4, SMALL)] {
-        place.store(&store, name, &pattern(length)).await;
-    }
-    let vault = &store.vault;
-    // 2: the file is gone. 5: a file without a record. 4: chunks without a record. 1: an entry too many.
-    fs::rename(place.file(2), place.file(2).with_file_name(id_of(5).to_string())).unwrap();
-    vault.records.remove(id_of(4).as_bytes()).unwrap();
-    vault.recency.insert(&recency_key(7, &id_of(1)), &[]).unwrap();
-    vault.recency.insert(b"no key", &[]).unwrap();
-    drop(store);
-    fs::write(place.root.path().join("partial/9"), "half a blob").unwrap();
-
-    let store = place.open().await;
-    assert_eq!(names(&store).await, [1, 3]);
-    assert_eq!((store.usage().blobs, store.usage().payload), (2, (SMALL + LARGE) as u64));
-    assert_eq!(store.counts().orphans, 3);
-    assert_eq!(place.count_files("blobs") + place.count_files("partial"), 1);
-    let vault = &store.vault;
-    assert_eq!(vault.recency.entries().count(), 2);
-    assert_eq!(vault.database.tree(TreeName::Chunk).entries().count(), 3, "those of blob 1");
-    assert_eq!(read(&store, 1).await.unwrap(), pattern(SMALL));
-}
-
-#[tokio::test]
-async fn an_unreadable_database_costs_the_blobs_but_not_the_start() {
-    let place = Place::new(256 * MIB);
-    let store = place.open().await;
-    place.store(&store, 1, &pattern(LARGE)).await;
-    drop(store);
-    fs::write(place.root.path().join("sled/conf"), "not what sled wrote").unwrap();
-
-    let store = place.open().await;
-    assert_eq!(names(&store).await, [0; 0]);
-    assert_eq!(place.count_files("blobs"), 0);
-    place.store(&store, 1, &pattern(LARGE)).await;
-    assert_eq!(read(&store, 1).await.unwrap(), pattern(LARGE));
 }
 
 // --- eviction
