@@ -14,6 +14,7 @@ mod traces;
 use std::{net::SocketAddr, sync::mpsc, thread::JoinHandle, time::Duration};
 
 use anyhow::{Context as _, Result};
+use pingora::time::fast_timeout::set_fast_timeout_to_tokio_threshold;
 use prometheus::{IntCounter, Registry};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -62,6 +63,9 @@ impl Gate {
     /// around it goes through `control`.
     pub fn start_on(config: Config, clock: Clock, sockets: Sockets, control: Control) -> Result<Self> {
         let drain_timeout = config.listen.drain_timeout;
+        // The runtimes keep Pingora's timeouts from one second on: its own timer is a thread that wakes 100 times a second
+        // for good, and holds each timeout until its time is over, long after what it was for.
+        set_fast_timeout_to_tokio_threshold(Some(Duration::ZERO));
         let home = home()?;
         let (lanes, threads) =
             Lanes::start(config.listen.threads, home.handle(), TASKS_END, watch::serve_sockets)?;

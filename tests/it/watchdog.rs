@@ -10,6 +10,7 @@ use feedgate_simulator::{Simulator, client};
 use serde_json::json;
 
 use crate::{
+    process::Process,
     scripted::{Service, answer},
     support::{FORBIDDEN_PAT, NPM, NUGET, OTHER_PAT, PAT, Scene, contoso},
 };
@@ -110,4 +111,26 @@ async fn no_thread_that_serves_sockets_waits_for_the_disk() {
         blocked()
     });
     assert_eq!(seen.join().unwrap().into_iter().collect::<Vec<_>>(), [("test", 1)]);
+}
+
+/// It wakes 100 times a second for good, once anything has begun it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_begins_pingoras_timer() {
+    let (folder, simulator) =
+        (tempfile::tempdir().unwrap(), Simulator::builder().organisation(contoso()).start().await.unwrap());
+    let gate = Process::start(&simulator, folder.path()).await;
+    let credential = client::basic("any", PAT);
+    // A document, a download, and what is passed through: connections of each kind are kept.
+    for path in [
+        format!("{NPM}/left-pad"),
+        format!("{NPM}/left-pad/-/left-pad-1.3.0.tgz"),
+        "contoso/_apis/packaging/feeds?api-version=7.1".to_owned(),
+    ] {
+        let answer = client::get(&gate.url(&path), &[("Authorization", &credential)]).await.unwrap();
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
+    let threads = gate.threads();
+    assert!(threads.iter().any(|name| name.starts_with("feedgate-io")), "{threads:?}");
+    assert!(!threads.contains(&"Timer thread".to_owned()), "{threads:?}");
+    assert_eq!(gate.terminate().await, Some(0));
 }
