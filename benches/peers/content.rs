@@ -20,6 +20,8 @@ const TYPICAL_VERSION: usize = 3_250;
 /// Versions of the packument that is nearly all abbreviated form.
 const LEAN_VERSIONS: usize = 220;
 /// Packages with a tarball of this name and about this many bytes.
+/// Packages named `many-0` and so on, with a tarball of 50 KB each.
+pub const MANY: usize = 4_000;
 const TARBALLS: [(&str, usize); 2] = [("blob-50k", 50_000), ("blob-5m", 5_800_000)];
 
 /// How many versions earlier than the one that is installed a package of a real tree has: the means of twelve parts of as
@@ -34,7 +36,9 @@ pub fn organisation(feed: Feed) -> Organisation {
 
 /// The feed of documents and packages, readable for everybody: not every peer can sign in.
 pub fn feed() -> Feed {
-    let feed = Feed::new("main").public();
+    let feed = (0..MANY).fold(Feed::new("main").public(), |feed, number| {
+        feed.npm(NpmPackage::new(&format!("many-{number}")).version(VERSION, NpmVersion::new().size(50_000)))
+    });
     let feed = TYPICAL.iter().fold(feed, |feed, (name, length)| feed.npm(typical(name, *length)));
     let feed = feed.npm(lean("doc-lean"));
     TARBALLS.iter().fold(feed, |feed, (name, length)| {

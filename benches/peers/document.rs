@@ -46,7 +46,7 @@ async fn round(simulator: &Simulator) -> Result<[f64; 5], Failure> {
     let front = Front::start(Kind::Gate, simulator)?;
     let time = Duration::from_secs(setting("PEERS_SECONDS", 4));
     // One connection: the gate is not to be busy with it.
-    let others = Load { path: OTHERS, headers: &HEADERS, connections: 1, time };
+    let others = Load { path: OTHERS, headers: &HEADERS, connections: 1, among: 1, time };
     let body = others.check(&front, None).await?;
     let alone = others.run(&front, &body).await?;
     let before = front.process.rss();

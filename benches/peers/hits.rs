@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use feedgate_simulator::{Simulator, client};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
     Failure, content,
@@ -28,17 +29,20 @@ struct Case {
     path: &'static str,
     headers: &'static [(&'static str, &'static str)],
     connections: usize,
+    /// Of how many packages one is asked for at random: `many-0`, which the path has, and those behind it.
+    among: usize,
     /// Whether the client has it already.
     known: bool,
     fronts: &'static [Kind],
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 10] = [
     Case {
         name: "packument of 900 KB, as npm asks",
         path: "doc-900k",
         headers: &NPM,
         connections: 32,
+        among: 1,
         known: false,
         fronts: &[Gate, Nginx, NginxRewriting, Verdaccio],
     },
@@ -47,6 +51,7 @@ const CASES: [Case; 8] = [
         path: "doc-lean",
         headers: &NPM,
         connections: 32,
+        among: 1,
         known: false,
         fronts: &[Gate, Nginx],
     },
@@ -55,6 +60,7 @@ const CASES: [Case; 8] = [
         path: "doc-8k",
         headers: &FULL,
         connections: 32,
+        among: 1,
         known: false,
         fronts: &[Gate, Nginx],
     },
@@ -63,6 +69,7 @@ const CASES: [Case; 8] = [
         path: "doc-100k",
         headers: &FULL,
         connections: 32,
+        among: 1,
         known: false,
         fronts: &[Gate, Nginx],
     },
@@ -71,6 +78,7 @@ const CASES: [Case; 8] = [
         path: "doc-100k",
         headers: &FULL,
         connections: 32,
+        among: 1,
         known: true,
         fronts: &[Gate, Nginx],
     },
@@ -79,6 +87,25 @@ const CASES: [Case; 8] = [
         path: "blob-50k/-/blob-50k-1.0.0.tgz",
         headers: &ANY,
         connections: 32,
+        among: 1,
+        known: false,
+        fronts: &[Gate, Nginx, Varnish],
+    },
+    Case {
+        name: "1,000 tarballs of 50 KB",
+        path: "many-0/-/many-0-1.0.0.tgz",
+        headers: &ANY,
+        connections: 32,
+        among: 1_000,
+        known: false,
+        fronts: &[Gate, Nginx, Varnish],
+    },
+    Case {
+        name: "4,000 tarballs of 50 KB",
+        path: "many-0/-/many-0-1.0.0.tgz",
+        headers: &ANY,
+        connections: 32,
+        among: content::MANY,
         known: false,
         fronts: &[Gate, Nginx, Varnish],
     },
@@ -87,6 +114,7 @@ const CASES: [Case; 8] = [
         path: "blob-50k/-/blob-50k-1.0.0.tgz",
         headers: &ANY,
         connections: 32,
+        among: 1,
         known: true,
         fronts: &[Gate, Nginx],
     },
@@ -95,6 +123,7 @@ const CASES: [Case; 8] = [
         path: "blob-5m/-/blob-5m-1.0.0.tgz",
         headers: &ANY,
         connections: 8,
+        among: 1,
         known: false,
         fronts: &[Gate, Nginx, Varnish],
     },
@@ -130,6 +159,7 @@ impl Case {
             let front = Front::start(*kind, simulator)?;
             let load = self.load(self.headers);
             let whole = self.warm(&front, &load, simulator).await?;
+            self.warm_others(&front).await?;
             fronts.push((front, whole));
         }
         let mut samples = vec![Vec::new(); fronts.len()];
@@ -155,7 +185,7 @@ impl Case {
 
     fn load<'h>(&'h self, headers: &'h [(&'h str, &'h str)]) -> Load<'h> {
         let time = Duration::from_secs(setting("PEERS_SECONDS", 4));
-        Load { path: self.path, headers, connections: self.connections, time }
+        Load { path: self.path, headers, connections: self.connections, among: self.among, time }
     }
 
     /// Brings the answer into the front's store and compares it with the service's own.
@@ -186,6 +216,17 @@ impl Case {
             }
         }
         Ok(whole)
+    }
+
+    /// Brings the other packages into the front's store, too, each twice.
+    async fn warm_others(&self, front: &Front) -> Result<(), Failure> {
+        let paths = (1..self.among).map(|number| self.path.replace("many-0", &format!("many-{number}")));
+        let ask = |path: String| async move {
+            let load = Load { path: &path, ..self.load(self.headers) };
+            load.check(front, None).await?;
+            load.check(front, None).await.map(drop)
+        };
+        stream::iter(paths).map(ask).buffer_unordered(self.connections).try_collect().await
     }
 
     /// The entity tag that a client that has it already would send.

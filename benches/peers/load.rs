@@ -27,6 +27,8 @@ pub struct Load<'a> {
     pub headers: &'a [(&'a str, &'a str)],
     /// Connections at once.
     pub connections: usize,
+    /// Of how many packages one is asked for at random (`wrk.lua`).
+    pub among: usize,
     /// How long.
     pub time: Duration,
 }
@@ -94,6 +96,7 @@ impl Load<'_> {
         command.args(["-c", LOAD_CORE, "wrk", "-t1", "--latency", "--timeout", "30s"]);
         command.arg(format!("-c{}", self.connections)).arg(format!("-d{}s", self.time.as_secs()));
         command.args(["-s", script, &url, "--"]);
+        command.arg(format!("among {}", self.among));
         let basic = client::basic("any", PAT);
         for (name, value) in self.all_headers(front.kind, &basic) {
             command.arg(format!("{name}: {value}"));

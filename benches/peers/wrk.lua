@@ -1,8 +1,17 @@
 -- Headers come as arguments (`name: value`); the last line that is printed has the figures for `load.rs`.
+-- `among N` before them: `many-0` in the path stands for any of `many-0` to `many-(N-1)`, one at random each time.
 function init(lines)
-  for _, line in ipairs(lines) do
-    local name, value = line:match("^(.-):%s*(.*)$")
+  local among = tonumber(lines[1]:match("^among (%d+)$"))
+  for index = 2, #lines do
+    local name, value = lines[index]:match("^(.-):%s*(.*)$")
     wrk.headers[name] = value
+  end
+  if among > 1 then
+    local requests = {}
+    for number = 0, among - 1 do
+      requests[number] = wrk.format("GET", (wrk.path:gsub("many%-0", "many-" .. number)))
+    end
+    request = function() return requests[math.random(0, among - 1)] end
   end
 end
 

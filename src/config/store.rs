@@ -63,7 +63,7 @@ impl StoreSettings {
             capacity,
             spill: 64 * KIB,
             page_cache: 64 * MIB,
-            hot_capacity: 64 * MIB,
+            hot_capacity: 256 * MIB,
             hot_largest: 256 * KIB,
             touch_granularity: Duration::from_secs(300),
             free_reserve: 256 * MIB,

@@ -120,7 +120,11 @@ impl FastPath for HitPath {
         };
         let bytes = of.body(&hit)?;
         let filed = !facts.is_tls() && of.is_in_much_use();
-        let body = if filed { self.filed.body(of.edition(), bytes) } else { Body::Bytes(bytes) };
+        let body = if filed {
+            self.filed.body(of.edition(), bytes, || of.is_worth_a_file())
+        } else {
+            Body::Bytes(bytes)
+        };
         let context = RequestContext::new(self.metrics.begin(), self.outflow.clone());
         let mut note = Box::new(Sending { context, of });
         let Sending { context, of } = &mut *note;

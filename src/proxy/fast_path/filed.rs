@@ -16,11 +16,11 @@ use crate::{
 const LENGTHS: RangeInclusive<usize> = 24 << 10..=512 << 10;
 /// Memory for them, in bytes. It is the system's: it does not count among what is resident of the process, but it does in
 /// the limit of its control group.
-const MEMORY: u64 = 32 << 20;
+const MEMORY: u64 = 64 << 20;
 /// How many there may be: each takes a descriptor.
-const MOST: u64 = 512;
+const MOST: u64 = 2048;
 /// Of the descriptors that the process may have, at most one in so many.
-const SHARE: u64 = 16;
+const SHARE: u64 = 8;
 
 /// The files.
 pub(super) struct Filed {
@@ -43,12 +43,17 @@ impl Filed {
         Self { files: files.build_with_hasher(RandomState::new()) }
     }
 
-    /// `bytes`, which are those of `edition`, in the form in which they are sent best.
-    pub(super) fn body(&self, edition: &Edition, bytes: Bytes) -> Body {
+    /// `bytes`, which are those of `edition`, in the form in which they are sent best. Where there is no file yet, `is_worth_one`
+    /// tells whether to make one.
+    pub(super) fn body(&self, edition: &Edition, bytes: Bytes, is_worth_one: impl FnOnce() -> bool) -> Body {
         if !LENGTHS.contains(&bytes.len()) {
             return Body::Bytes(bytes);
         }
-        let file = self.files.get(edition).unwrap_or_else(|| {
+        let known = self.files.get(edition);
+        if known.is_none() && !is_worth_one() {
+            return Body::Bytes(bytes);
+        }
+        let file = known.unwrap_or_else(|| {
             let file = MemoryFile::new(&bytes);
             if let Err(error) = &file {
                 tracing::debug!(%error, "no file in memory for a body in much use");
@@ -77,7 +82,11 @@ mod tests {
     #[test]
     fn one_file_for_an_edition_and_none_for_small_and_large_bodies() {
         let filed = Filed::new();
-        let body = |number, length| filed.body(&edition(number), Bytes::from(vec![7; length]));
+        let body = |number, length| filed.body(&edition(number), Bytes::from(vec![7; length]), || true);
+        assert!(matches!(
+            filed.body(&edition(1), Bytes::from(vec![7; *LENGTHS.start()]), || false),
+            Body::Bytes(_)
+        ));
         let (Body::File(one), Body::File(again), Body::File(other)) =
             (body(1, *LENGTHS.start()), body(1, *LENGTHS.start()), body(2, *LENGTHS.end()))
         else {
@@ -92,8 +101,8 @@ mod tests {
     #[test]
     fn memory_and_descriptors_are_bounded() {
         let filed = Filed::new();
-        for number in 0..2_000 {
-            filed.body(&edition(number), Bytes::from(vec![7; *LENGTHS.start()]));
+        for number in 0..4_000 {
+            filed.body(&edition(number), Bytes::from(vec![7; *LENGTHS.start()]), || true);
         }
         filed.files.run_pending_tasks();
         assert!(filed.files.entry_count() <= MOST && filed.files.weighted_size() <= MEMORY);

@@ -36,7 +36,7 @@ pub(super) struct Remembered {
     class: RouteClass,
     key: String,
     tally: Tally,
-    /// How often it was used, up to [`MUCH`].
+    /// How often it was used, up to [`MUCH`], and then how often a file of its body was missing.
     uses: AtomicU32,
 }
 
@@ -97,6 +97,12 @@ impl Remembered {
     /// Counts a use; whether there have been many.
     pub(super) fn is_in_much_use(&self) -> bool {
         self.uses.load(Ordering::Relaxed) >= MUCH || self.uses.fetch_add(1, Ordering::Relaxed) >= MUCH
+    }
+
+    /// Counts that there is no file of its body; whether one is to be made now. Where more bodies are in much use than
+    /// there is room for, a file is soon gone again, and making one takes longer than a copy.
+    pub(super) fn is_worth_a_file(&self) -> bool {
+        self.uses.fetch_add(1, Ordering::Relaxed).is_multiple_of(MUCH)
     }
 
     pub(super) fn tally(&self) -> &Tally {
