@@ -29,8 +29,6 @@ const BLOBS: Duration = Duration::from_millis(150);
 const KINDS: [Kind; 3] = [Kind::Gate, Kind::Nginx, Kind::Verdaccio];
 /// How many times as many rounds pnpm has, which takes half a second.
 const QUICK: usize = 5;
-/// Where clients work if there is such a folder.
-const MEMORY: &str = "/dev/shm";
 /// Where `tests/real/fetch` leaves its packages.
 const REAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/real-packages");
 /// Those that are installed; with their trees some 600 packages.
@@ -65,10 +63,6 @@ const TASKS: [Task; 4] = [
 
 /// Runs all tasks and prints a table.
 pub async fn table() -> Result<(), Failure> {
-    if Path::new(MEMORY).is_dir() {
-        // It fails only when it was said before, with the folder that was meant then.
-        let _ = tempfile::env::override_temp_dir(Path::new(MEMORY));
-    }
     let (manifest, feed) = real().unwrap_or_else(made_up);
     let simulator = Simulator::builder().organisation(content::organisation(feed.public())).start().await?;
     let rounds = setting("PEERS_ROUNDS", 5);

@@ -19,6 +19,7 @@ mod nuget;
 mod pnpm;
 mod project;
 mod run;
+mod scratch;
 mod tree;
 mod yarn;
 

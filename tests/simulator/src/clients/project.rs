@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use super::scratch::scratch;
+
 /// The lockfiles of the clients here, by their fixed names.
 const LOCKFILES: [&str; 3] = ["package-lock.json", "pnpm-lock.yaml", "yarn.lock"];
 
@@ -51,7 +53,7 @@ impl Project {
 
     /// A second checkout of the same project: its manifest and the lockfile a run has left, nothing installed.
     pub fn checkout(&self) -> io::Result<Self> {
-        let twin = Self { scratch: tempfile::tempdir()?, manifest: self.manifest, frozen: self.frozen };
+        let twin = Self { scratch: scratch()?, manifest: self.manifest, frozen: self.frozen };
         for name in LOCKFILES.iter().chain([&self.manifest]) {
             let from = self.dir().join(name);
             if from.exists() {
@@ -77,7 +79,7 @@ impl Project {
     }
 
     fn new(name: &'static str, manifest: &str) -> io::Result<Self> {
-        let scratch = tempfile::tempdir()?;
+        let scratch = scratch()?;
         fs::write(scratch.path().join(name), manifest)?;
         Ok(Self { scratch, manifest: name, frozen: false })
     }

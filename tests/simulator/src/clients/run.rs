@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
-use super::{Outcome, Project};
+use super::{Outcome, Project, scratch::scratch};
 
 /// A whole run; 900 packages through a cold gate take about a minute on a busy machine with two cores.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -50,7 +50,7 @@ impl Program {
 
     /// The first line that the client prints for these arguments.
     pub(super) async fn first_line(&self, argument: &str) -> io::Result<String> {
-        let folder = tempfile::tempdir()?;
+        let folder = scratch()?;
         let mut run = Run::new(self, folder.path())?;
         run.arguments([argument]);
         let outcome = run.finish().await?;
@@ -137,7 +137,7 @@ impl Run {
     }
 
     pub(super) fn new(program: &Program, dir: &Path) -> io::Result<Self> {
-        let home = tempfile::tempdir()?;
+        let home = scratch()?;
         let mut command = Command::new(&program.0);
         command.current_dir(dir).env_clear().env("HOME", home.path());
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
