@@ -19,9 +19,9 @@ const TYPICAL: [(&str, usize); 4] =
 const TYPICAL_VERSION: usize = 3_250;
 /// Versions of the packument that is nearly all abbreviated form.
 const LEAN_VERSIONS: usize = 220;
-/// Packages with a tarball of this name and about this many bytes.
 /// Packages named `many-0` and so on, with a tarball of 50 KB each.
 pub const MANY: usize = 4_000;
+/// Packages with a tarball of this name and about this many bytes.
 const TARBALLS: [(&str, usize); 2] = [("blob-50k", 50_000), ("blob-5m", 5_800_000)];
 
 /// How many versions earlier than the one that is installed a package of a real tree has: the means of twelve parts of as

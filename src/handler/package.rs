@@ -130,6 +130,10 @@ impl Handler {
         })
     }
 
+    async fn is_stored(&self, id: &StorageId) -> bool {
+        self.parts.blobs.stat(id).await.is_ok_and(|stat| stat.is_some())
+    }
+
     async fn obtain(
         &self,
         request: &Request,
@@ -301,8 +305,10 @@ impl Handler {
                     let asker = self.asker(request, interest, Urgency::Needed);
                     let again = UpstreamRequest { asker, ..question.clone() };
                     async move {
-                        // Another download of it may have ended since.
+                        // Another download of it may have ended since. Whether is not asked by opening it: that it is
+                        // not there has been counted.
                         if let Some(id) = &id
+                            && handler.is_stored(id).await
                             && let Some(blob) = handler.open(id).await
                         {
                             return Landing::now(Located::Stored(blob));

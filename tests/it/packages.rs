@@ -27,6 +27,16 @@ async fn a_package_is_downloaded_once_and_without_the_credential() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_stored_is_counted_as_missed_once() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.get(&format!("{NPM}/{LARGE}")).await.header("x-cache"), Some("MISS"));
+    for tier in ["tier=\"memory\"", "tier=\"disk\""] {
+        let missed = scene.metric(&["feedgate_tier_misses_total", tier]).await;
+        assert_eq!(missed.to_bits(), 1_f64.to_bits(), "{tier}: {missed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_nuget_package_in_any_spelling_is_one_package() {
     let scene = Scene::new().await;
     let bytes = scene.simulator.nuget_file("contoso/main", "Contoso.Utility", "1.0.0").0;

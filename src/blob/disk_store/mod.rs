@@ -251,6 +251,9 @@ impl BlobStore for DiskStore {
         if let Some(hot) = self.vault.hot.get(id) {
             return Ok(Some(hot.stat().clone()));
         }
+        if self.vault.records.lacks(id.as_bytes()) {
+            return Ok(None);
+        }
         let id = *id;
         self.blocking("look up blob", move |vault| Ok(vault.find(&id)?.map(|record| record.stat))).await
     }
